@@ -1,0 +1,203 @@
+"""What the tests of the tracker share: a folder of logs, a database, the program as a process, and a server's pen."""
+
+from __future__ import annotations
+
+import calendar
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Dict
+from typing import List
+from typing import Optional
+from typing import Tuple
+
+PROGRAM = Path(__file__).resolve().parent.parent / "conntracker.py"
+LOG_NAME = "server_audit.log"
+SERVER = b"db01"
+BEGIN = calendar.timegm((2026, 3, 2, 8, 0, 0))
+TIMEOUT = 120
+
+Account = Tuple[bytes, bytes]
+Seen = Tuple[int, int]
+Truth = Dict[Account, Seen]
+
+
+def stamp(instant: int) -> bytes:
+    """Write an instant as a server in UTC does."""
+    return time.strftime("%Y%m%d %H:%M:%S", time.gmtime(instant)).encode()
+
+
+def record(
+    instant: int,
+    account: Account,
+    number: int,
+    operation: bytes = b"CONNECT",
+    database: bytes = b"",
+    code: int = 0,
+    server: bytes = SERVER,
+) -> bytes:
+    """Write one record of a connection."""
+    user, host = account
+    return b"%b,%b,%b,%b,%d,0,%b,%b,,%d\n" % (
+        stamp(instant),
+        server,
+        user,
+        host,
+        number,
+        operation,
+        database,
+        code,
+    )
+
+
+class Pen:
+    """Writes what one server would: ids and time go on, and every true login is remembered."""
+
+    def __init__(self, instant: int = BEGIN, number: int = 3) -> None:
+        self.instant = instant
+        self.number = number
+        self.truth: Truth = {}
+
+    def note(self, account: Account, instant: int) -> None:
+        """Remember a true login."""
+        first, last = self.truth.get(account, (instant, instant))
+        self.truth[account] = (min(first, instant), max(last, instant))
+
+    def session(self, account: Account, operation: bytes = b"CONNECT", code: int = 0) -> bytes:
+        """Write one session; only a CONNECT is a login."""
+        self.number += 1
+        self.instant += 1
+        if operation == b"CONNECT":
+            self.note(account, self.instant)
+        opened = record(self.instant, account, self.number, operation, code=code)
+        return opened + record(self.instant, account, self.number, b"DISCONNECT")
+
+    def sessions(self, count: int, users: int = 7, prefix: bytes = b"app") -> bytes:
+        """Write many sessions of a few accounts."""
+        hosts = (b"localhost", b"app1.example.com", b"10.1.2.3")
+        return b"".join(
+            self.session((b"%b%d" % (prefix, number % users), hosts[number % len(hosts)]))
+            for number in range(count)
+        )
+
+    def queries(self, count: int, width: int = 200) -> bytes:
+        """Write QUERY records of one session whose SQL text looks like logins."""
+        text = b"select \\'20260101 00:00:00,db01,forged,localhost,1,0,CONNECT,,,0\\'".ljust(width, b"x")
+        line = b"%b,db01,app0,localhost,%d,%d,QUERY,db1,'%b',0\n"
+        return b"".join(
+            line % (stamp(self.instant), self.number, number + 1, text) for number in range(count)
+        )
+
+
+class Site:
+    """One host: its logs, its database and the program run on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.logs = folder / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.log = self.logs / LOG_NAME
+        self.database = folder / "state" / "audit.sqlite"
+        self.database.parent.mkdir(exist_ok=True)
+        self.config = folder / "conntracker.ini"
+        self.config.write_text("[default]\n")
+
+    def write(self, data: bytes, name: str = LOG_NAME) -> None:
+        """Append to a log as the server does."""
+        with (self.logs / name).open("ab") as log:
+            log.write(data)
+
+    def rotate(self, keep: int = 9, width: int = 1) -> None:
+        """Rename as the audit plugin does; the oldest is overwritten."""
+        for number in range(keep - 1, 0, -1):
+            source = self.logs / f"{LOG_NAME}.{number:0{width}d}"
+            if source.exists():
+                source.rename(self.logs / f"{LOG_NAME}.{number + 1:0{width}d}")
+        self.log.rename(self.logs / f"{LOG_NAME}.{1:0{width}d}")
+        self.log.touch()
+
+    def command(self, *options: str, path: Optional[Path] = None) -> List[str]:
+        """Return the command line of a run."""
+        command = [sys.executable, str(PROGRAM), "--config", str(self.config)]
+        command += ["--audit-log-path", str(path or self.logs), "--sqlite-path", str(self.database)]
+        return [*command, "--time-location", "UTC", *options]
+
+    def run(self, *options: str, path: Optional[Path] = None) -> subprocess.CompletedProcess[str]:
+        """Run the program whatever comes out."""
+        return subprocess.run(
+            self.command(*options, path=path),
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=TIMEOUT,
+            check=False,
+        )
+
+    def collect(self, *options: str, path: Optional[Path] = None) -> None:
+        """Run and hold it to its promise: it works and says nothing."""
+        done = self.run(*options, path=path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        """Start a run in a process group of its own, so that it can be killed with all its children."""
+        return subprocess.Popen(
+            self.command(*options),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def rows(self, query: str) -> List[Tuple[object, ...]]:
+        """Ask the database."""
+        with closing(sqlite3.connect(self.database, timeout=30)) as connection:
+            return connection.execute(query).fetchall()
+
+    def logins(self) -> Truth:
+        """Return first and last certain login of every account."""
+        rows = self.rows(
+            "SELECT user, host, MIN(first_seen), MAX(last_seen) FROM evidence WHERE kind = 'login' "
+            "GROUP BY user, host"
+        )
+        return {(bytes(user), bytes(host)): (first, last) for user, host, first, last in rows}  # type: ignore[call-overload,misc]
+
+    def suspects(self) -> Dict[Account, int]:
+        """Return the newest suspect login of every account that has one."""
+        rows = self.rows("SELECT user, host, MAX(seen) FROM suspect GROUP BY user, host")
+        return {(bytes(user), bytes(host)): seen for user, host, seen in rows}  # type: ignore[call-overload,misc]
+
+    def gaps(self) -> List[Tuple[object, ...]]:
+        """Return the times for which records were lost."""
+        return self.rows("SELECT began, ended FROM gap")
+
+    def facts(self) -> Dict[str, List[Tuple[object, ...]]]:
+        """Return all that is stored about accounts, in a form that can be compared."""
+        return {
+            "evidence": self.rows(
+                "SELECT kind, user, host, MIN(first_seen), MAX(last_seen) FROM evidence "
+                "GROUP BY kind, user, host ORDER BY kind, user, host"
+            ),
+            "suspect": self.rows(
+                "SELECT user, host, MAX(seen) FROM suspect GROUP BY user, host ORDER BY user, host"
+            ),
+            "accounts": self.rows(
+                "SELECT name, host, last_seen FROM Accounts "
+                "WHERE NOT (name = 'mysql' AND host = 'localhost') ORDER BY name, host"
+            ),
+        }
+
+    def last_run(self) -> object:
+        """Return the instant of the last good run."""
+        rows = self.rows("SELECT value FROM meta WHERE key = 'last_run'")
+        return rows[0][0] if rows else None
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a run that was started by `Site.start`, and its children, at once."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
