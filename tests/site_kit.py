@@ -1,4 +1,4 @@
-"""What the tests of the tracker share: a folder of logs, a database, the program as a process, and a server's pen."""
+"""What the tests of the tracker share: logs, a database, the program as a process, and a server's pen."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Dict
-from typing import List
-from typing import Optional
-from typing import Tuple
+from typing import Any
 
 PROGRAM = Path(__file__).resolve().parent.parent / "conntracker.py"
 LOG_NAME = "server_audit.log"
@@ -22,9 +19,9 @@ SERVER = b"db01"
 BEGIN = calendar.timegm((2026, 3, 2, 8, 0, 0))
 TIMEOUT = 120
 
-Account = Tuple[bytes, bytes]
-Seen = Tuple[int, int]
-Truth = Dict[Account, Seen]
+Account = tuple[bytes, bytes]
+Seen = tuple[int, int]
+Truth = dict[Account, Seen]
 
 
 def stamp(instant: int) -> bytes:
@@ -37,6 +34,7 @@ def record(
     account: Account,
     number: int,
     operation: bytes = b"CONNECT",
+    *,
     database: bytes = b"",
     code: int = 0,
     server: bytes = SERVER,
@@ -121,13 +119,13 @@ class Site:
         self.log.rename(self.logs / f"{LOG_NAME}.{1:0{width}d}")
         self.log.touch()
 
-    def command(self, *options: str, path: Optional[Path] = None) -> List[str]:
+    def command(self, *options: str, path: Path | None = None) -> list[str]:
         """Return the command line of a run."""
         command = [sys.executable, str(PROGRAM), "--config", str(self.config)]
         command += ["--audit-log-path", str(path or self.logs), "--sqlite-path", str(self.database)]
         return [*command, "--time-location", "UTC", *options]
 
-    def run(self, *options: str, path: Optional[Path] = None) -> subprocess.CompletedProcess[str]:
+    def run(self, *options: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run the program whatever comes out."""
         return subprocess.run(
             self.command(*options, path=path),
@@ -138,7 +136,7 @@ class Site:
             check=False,
         )
 
-    def collect(self, *options: str, path: Optional[Path] = None) -> None:
+    def collect(self, *options: str, path: Path | None = None) -> None:
         """Run and hold it to its promise: it works and says nothing."""
         done = self.run(*options, path=path)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -152,7 +150,7 @@ class Site:
             start_new_session=True,
         )
 
-    def rows(self, query: str) -> List[Tuple[object, ...]]:
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Ask the database."""
         with closing(sqlite3.connect(self.database, timeout=30)) as connection:
             return connection.execute(query).fetchall()
@@ -163,18 +161,18 @@ class Site:
             "SELECT user, host, MIN(first_seen), MAX(last_seen) FROM evidence WHERE kind = 'login' "
             "GROUP BY user, host"
         )
-        return {(bytes(user), bytes(host)): (first, last) for user, host, first, last in rows}  # type: ignore[call-overload,misc]
+        return {(bytes(user), bytes(host)): (first, last) for user, host, first, last in rows}
 
-    def suspects(self) -> Dict[Account, int]:
+    def suspects(self) -> dict[Account, int]:
         """Return the newest suspect login of every account that has one."""
         rows = self.rows("SELECT user, host, MAX(seen) FROM suspect GROUP BY user, host")
-        return {(bytes(user), bytes(host)): seen for user, host, seen in rows}  # type: ignore[call-overload,misc]
+        return {(bytes(user), bytes(host)): seen for user, host, seen in rows}
 
-    def gaps(self) -> List[Tuple[object, ...]]:
+    def gaps(self) -> list[tuple[Any, ...]]:
         """Return the times for which records were lost."""
         return self.rows("SELECT began, ended FROM gap")
 
-    def facts(self) -> Dict[str, List[Tuple[object, ...]]]:
+    def facts(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return all that is stored about accounts, in a form that can be compared."""
         return {
             "evidence": self.rows(
@@ -190,7 +188,7 @@ class Site:
             ),
         }
 
-    def last_run(self) -> object:
+    def last_run(self) -> Any:
         """Return the instant of the last good run."""
         rows = self.rows("SELECT value FROM meta WHERE key = 'last_run'")
         return rows[0][0] if rows else None
