@@ -199,3 +199,22 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def peak_memory(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a run; return the largest sum of Pss of it and all its descendants."""
+    peak = 0
+    while process.poll() is None:
+        total = 0
+        waiting = [process.pid]
+        while waiting:
+            number = waiting.pop()
+            try:
+                waiting += map(int, Path(f"/proc/{number}/task/{number}/children").read_text().split())
+                rollup = Path(f"/proc/{number}/smaps_rollup").read_text().splitlines()
+            except OSError:
+                continue  # it ended between two looks
+            total += sum(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Pss:"))
+        peak = max(peak, total)
+        time.sleep(0.002)
+    return peak
