@@ -1,0 +1,273 @@
+"""Random audit logs for the tests that compare: valid records and everything that can stand between them."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from site_kit import BEGIN
+from site_kit import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+USERS = (
+    b"app",
+    b"app",
+    b"app",
+    b"backup",
+    b"root",
+    b"",
+    b"com,ma",
+    b"quo'te",
+    b"new\nline",
+    b"c\rr",
+    b"caf\xc3\xa9",
+    b"\xff\xfe",
+    b"\xe2\x82\xac" * 44 + b"\xb4",
+    b"a,localhost,1,0,CONNECT,,,0",
+    b"x\x0b\x0c\x1c\x85",
+    b"CONNECT",
+    b"`tick`@`",
+    b"20260101 00:00:00",
+    b"\0hole",
+)
+HOSTS = (b"localhost", b"localhost", b"app1.example.com", b"10.1.2.3", b"::1", b"2001:db8::17")
+NEW_HOSTS = (b"10.1.2.3:54312", b"::1:54312", b"[::1]:54312", b"2001:db8::17:65000", b"app1.example.com:1")
+DATABASES = (b"", b"", b"db1", b"d,b", b"d\nb", b"CONNECT", b"it's")
+SQL = (
+    b"select 1",
+    b"update t set s=\\'20260101 00:00:00,db01,never,localhost,1,0,CONNECT,,,0\\'",
+    b"a,0,CONNECT,b,,0",
+    b",0,CONNECT,,,0",
+    b"\xff\xe9\0\x1a",
+    b"insert \\'x\\',localhost,7,0,CONNECT,",
+)
+PIECES = (
+    b"",
+    b"\r",
+    b",0,CONNECT,,,0",
+    b",,,,,0,CONNECT,,,0",
+    b"20260302 08:00:00,db01,",
+    b"20260302 08:00:00,db01,a,localhost",
+    b"20260302 08:00:00,db01,a,localhost,7,0,CONNECT,",
+    b"20260302 08:00:00,db01,a,localhost,,0,CONNECT,,,0",
+    b"20260302 08:00:00,db01,a,localhost,-7,0,CONNECT,,,0",
+    b"20260302 08:00:00,db01,a,localhost,99999999999999999999999999,0,CONNECT,,,0",
+    b"20260302 08:00:00,db01,a,localhost,7,0,CONNECT,,,1045",
+    b"20260302 08:00:00,db01,a,localhost,7,0,FAILED_CONNECT,,,0",
+    b"20261399 99:99:99,db01,a,localhost,7,0,CONNECT,,,0",
+    b"2026030  8:00:00,db01,a,localhost,7,0,CONNECT,,,0",
+    b"                 ,db01,a,localhost,7,0,CONNECT,,,0",
+    b"\0" * 300,
+    b"\xff" * 20,
+    b"Nov 22 10:18:00 db01 mysql-server_auditing:  db01,a,localhost,247,0,CONNECT,,,0",
+)
+
+
+class LogMaker:
+    """One server's log, written event by event from a seed."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.instant = BEGIN + rng.randrange(10_000_000)
+        self.number = rng.choice((3, 3, 500, 70_000))
+        self.server = rng.choice((b"db01", b"db01", b"h", b"db-2.example.com"))
+        self.open: list[tuple[bytes, bytes, int]] = []
+        self.hostility = rng.choice((0.0, 0.1, 1.0))
+        self.ordinary: tuple[Callable[[], bytes], ...] = (
+            (self.login,) * 8 + (self.leave,) * 4 + (self.refused, self.query)
+        )
+        self.odd: tuple[Callable[[], bytes], ...] = (
+            self.change_user,
+            self.proxy,
+            self.forged_pair,
+            self.forged_once,
+            self.glued,
+            self.torn,
+            self.piece,
+            self.restart,
+            self.jump,
+            self.new_format,
+            self.carriage_return,
+            self.other_server,
+            self.long_line,
+            self.many,
+        )
+
+    def line(
+        self, user: bytes, host: bytes, number: int, operation: bytes, database: bytes = b"", code: int = 0
+    ) -> bytes:
+        """Write one record of a connection."""
+        head = b"%b,%b,%b,%b,%d,0," % (stamp(self.instant), self.server, user, host, number)
+        return head + b"%b,%b,,%d\n" % (operation, database, code)
+
+    def tick(self) -> int:
+        """Let some time pass and hand out a connection id, not always in order."""
+        self.instant += self.rng.choice((0, 0, 0, 1, 1, 2, 40))
+        self.number += self.rng.choice((1, 1, 1, 1, 2, 3))
+        return self.number
+
+    def someone(self) -> tuple[bytes, bytes]:
+        """Choose a user and a client host."""
+        user = self.rng.choice(USERS) if self.rng.random() < self.hostility else self.rng.choice(USERS[:6])
+        return user, self.rng.choice(HOSTS)
+
+    def login(self) -> bytes:
+        """Write an accepted login."""
+        user, host = self.someone()
+        number = self.tick()
+        self.open.append((user, host, number))
+        database = self.rng.choice(DATABASES) if self.hostility else b"db1"
+        return self.line(user, host, number, b"CONNECT", database)
+
+    def leave(self) -> bytes:
+        """End a session."""
+        if not self.open:
+            return b""
+        user, host, number = self.open.pop(self.rng.randrange(len(self.open)))
+        return self.line(user, host, number, b"DISCONNECT")
+
+    def refused(self) -> bytes:
+        """Write a refused login: its two records."""
+        user, host = self.someone()
+        number = self.tick()
+        code = self.rng.choice((1045, 1698, 1044, 4151))
+        return self.line(user, host, number, b"FAILED_CONNECT", code=code) + self.line(
+            user, host, number, b"DISCONNECT"
+        )
+
+    def query(self) -> bytes:
+        """Write a query, sometimes one that looks like a login."""
+        user, host = self.someone()
+        head = b"%b,%b,%b,%b,%d,%d," % (
+            stamp(self.instant),
+            self.server,
+            user,
+            host,
+            self.number,
+            self.rng.randrange(1, 99),
+        )
+        if self.rng.random() < 0.3:
+            return head + b"READ,db1,t,\n"
+        return head + b"QUERY,db1,'%b',0\n" % self.rng.choice(SQL)
+
+    def change_user(self) -> bytes:
+        """Write a change of user; the log does not name the new one."""
+        number = self.open[-1][2] if self.open else self.tick()
+        if self.rng.random() < 0.5:
+            return self.line(b"", b"", number, b"CHANGEUSER", b"O" * 255)
+        user, host = self.someone()
+        return self.line(user, host, number, b"CHANGEUSER", code=1045)
+
+    def proxy(self) -> bytes:
+        """Write a login as a proxy."""
+        user, host = self.someone()
+        number = self.tick()
+        head = b"%b,%b,%b,%b,%d,0," % (stamp(self.instant), self.server, user, host, number)
+        return self.line(user, host, number, b"CONNECT") + head + b"PROXY_CONNECT,,`real`@`%`,0\n"
+
+    def forgery(self, number: int) -> bytes:
+        """Return a name that holds a whole login."""
+        user, host = self.someone()
+        when = self.instant if self.rng.random() < 0.7 else BEGIN
+        other = self.rng.choice((b"db01", b"h"))
+        return b"%b,%b,%d,0,CONNECT,,,0\n%b,%b,z" % (user, host, number, stamp(when), other)
+
+    def forged_pair(self) -> bytes:
+        """Write what an attacker without an account can do: the forgery comes twice."""
+        name = self.forgery(self.rng.choice((1, 5, self.number, self.number + 1)))
+        number = self.tick()
+        failed = self.line(name, b"203.0.113.9", number, b"FAILED_CONNECT", code=1698)
+        between = self.login() if self.rng.random() < 0.3 else b""
+        return failed + between + self.line(name, b"203.0.113.9", number, b"DISCONNECT")
+
+    def forged_once(self) -> bytes:
+        """Write what a user can do with a failed change of user."""
+        name = self.forgery(self.rng.choice((1, self.number - 1, self.number + 1)))
+        return self.line(name, b"localhost", self.number, b"CHANGEUSER", code=1045)
+
+    def glued(self) -> bytes:
+        """Write a record that was torn by a full disk and the next one behind it."""
+        torn = self.login()
+        return torn[: self.rng.randrange(len(torn))] + self.login()
+
+    def torn(self) -> bytes:
+        """Write a record that was torn."""
+        torn = self.login()
+        return torn[: self.rng.randrange(len(torn))] + b"\n"
+
+    def piece(self) -> bytes:
+        """Write a line that is no record or a strange one."""
+        return self.rng.choice(PIECES) + b"\n"
+
+    def restart(self) -> bytes:
+        """Start the server anew: ids begin again."""
+        self.instant += self.rng.choice((2, 5, 600))
+        self.number = 2
+        self.open.clear()
+        return b""
+
+    def jump(self) -> bytes:
+        """Set the clock."""
+        self.instant += self.rng.choice((-3600, -1, -1, 3600, 86_400))
+        return b""
+
+    def new_format(self) -> bytes:
+        """Write a login as servers from 12.0.1 on do."""
+        user = self.rng.choice(USERS[:4])
+        number = self.tick()
+        head = b"%b,%b,%b,%b,%d,0,CONNECT," % (
+            stamp(self.instant),
+            self.server,
+            user,
+            self.rng.choice(NEW_HOSTS),
+            number,
+        )
+        return head + self.rng.choice((b"db1,TLSv1.3,0\n", b"db1,TLSv1.3,0,TLSv1.3\n", b",,0,\n"))
+
+    def carriage_return(self) -> bytes:
+        """Write a login with the line end of another system."""
+        return self.login()[:-1] + b"\r\n"
+
+    def other_server(self) -> bytes:
+        """Write a login that names another server."""
+        mine, self.server = self.server, b"elsewhere"
+        record = self.login()
+        self.server = mine
+        return record
+
+    def long_line(self) -> bytes:
+        """Write a very long line, now and then longer than any window."""
+        length = self.rng.choice((500, 5000, 5000, 70_000, 140_000))
+        if self.rng.random() < 0.8:
+            length = min(length, 5000)
+        return self.query()[:-4] + b"x,0,CONNECT,y" * (length // 13) + b"',0\n"
+
+    def many(self) -> bytes:
+        """Write a burst of sessions of one account."""
+        return b"".join(
+            self.line(b"burst", b"localhost", self.tick(), b"CONNECT") for _ in range(self.rng.randrange(40))
+        )
+
+    def event(self) -> bytes:
+        """Write the next thing that happens."""
+        odd = self.rng.random() < self.hostility * 0.5
+        return self.rng.choice(self.odd if odd else self.ordinary)()
+
+    def log(self, events: int) -> bytes:
+        """Write a log."""
+        return b"".join(self.event() for _ in range(events))
+
+
+def random_log(seed: int, events: int) -> bytes:
+    """Return the log of a seed."""
+    return LogMaker(random.Random(seed)).log(events)
+
+
+def cut(rng: random.Random, log: bytes, pieces: int, *, at_lines: bool) -> list[bytes]:
+    """Cut a log at random places; at ends of lines, or anywhere."""
+    places = sorted(rng.randrange(len(log) + 1) for _ in range(pieces - 1))
+    if at_lines:
+        places = [log.rfind(b"\n", 0, place) + 1 for place in places]
+    return [log[begin:end] for begin, end in zip([0, *places], [*places, len(log)])]
