@@ -96,7 +96,7 @@ class LogMaker:
         )
 
     def line(
-        self, user: bytes, host: bytes, number: int, operation: bytes, database: bytes = b"", code: int = 0
+        self, user: bytes, host: bytes, number: int, operation: bytes, database: bytes = b"", *, code: int = 0
     ) -> bytes:
         """Write one record of a connection."""
         head = b"%b,%b,%b,%b,%d,0," % (stamp(self.instant), self.server, user, host, number)

@@ -318,7 +318,7 @@ def test_11_truncation_during_the_read(site: Site, pen: Pen) -> None:
 
 
 def take_inode(path: Path, inode: int) -> None:
-    """Make a file that has this inode number; if the file system does not hand it out again, reuse the file."""
+    """Make a file that has this inode number, if the file system hands it out again."""
     spare = path.with_name("spare")
     spare.mkdir()
     for number in range(200):
