@@ -1,4 +1,4 @@
-"""The short form of the torture with a real server; the long one is `python3 tests/torture.py --logins 5000`."""
+"""The short form of the torture with a real server; `python3 tests/torture.py` is the long one."""
 
 from __future__ import annotations
 
