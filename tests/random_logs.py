@@ -30,7 +30,6 @@ USERS = (
     b"CONNECT",
     b"`tick`@`",
     b"20260101 00:00:00",
-    b"\0hole",
 )
 HOSTS = (b"localhost", b"localhost", b"app1.example.com", b"10.1.2.3", b"::1", b"2001:db8::17")
 NEW_HOSTS = (b"10.1.2.3:54312", b"::1:54312", b"[::1]:54312", b"2001:db8::17:65000", b"app1.example.com:1")
@@ -61,7 +60,6 @@ PIECES = (
     b"                 ,db01,a,localhost,7,0,CONNECT,,,0",
     b"\0" * 300,
     b"\xff" * 20,
-    b"Nov 22 10:18:00 db01 mysql-server_auditing:  db01,a,localhost,247,0,CONNECT,,,0",
 )
 
 

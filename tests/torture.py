@@ -13,15 +13,11 @@ and none that was refused. Prints what was counted; exit code 1 if anything is w
 from __future__ import annotations
 
 import argparse
-import hashlib
+import contextlib
 import os
-import pwd
 import random
 import shutil
-import signal
 import socket
-import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -32,6 +28,9 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mariadb_server import MariaDBServer
+from rawclient import RawClient
+from rawclient import ServerError
 from site_kit import LOG_NAME
 from site_kit import Account
 from site_kit import Site
@@ -66,154 +65,6 @@ PAUSE = 0.03
 SOURCES = ("127.0.0.1", "127.0.3.1", "127.0.3.2")
 
 
-class RefusedError(Exception):
-    """The server said no."""
-
-
-class Client:
-    """A bare protocol client: it sends any bytes as a name and can change the user."""
-
-    def __init__(self, port: int, source: str) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), 20, (source, 0))
-        self.sequence = 0
-        greeting = self.receive()
-        if greeting[0] == 0xFF:
-            raise RefusedError(greeting)
-        at = greeting.index(b"\0", 1) + 1
-        (self.number,) = struct.unpack("<I", greeting[at : at + 4])
-        self.salt = greeting[at + 4 : at + 12] + greeting[at + 31 : at + 43]
-
-    def read(self, count: int) -> bytes:
-        """Read exactly so many bytes."""
-        data = b""
-        while len(data) < count:
-            more = self.socket.recv(count - len(data))
-            if not more:
-                raise RefusedError("closed")
-            data += more
-        return data
-
-    def receive(self) -> bytes:
-        """Read one packet."""
-        head = self.read(4)
-        self.sequence = (head[3] + 1) & 255
-        return self.read(int.from_bytes(head[:3], "little"))
-
-    def send(self, packet: bytes) -> None:
-        """Write one packet."""
-        self.socket.sendall(len(packet).to_bytes(3, "little") + bytes([self.sequence]) + packet)
-        self.sequence = (self.sequence + 1) & 255
-
-    def scrambled(self, password: bytes, salt: bytes) -> bytes:
-        """Answer the server's challenge (mysql_native_password)."""
-        once = hashlib.sha1(password).digest()
-        mask = hashlib.sha1(salt + hashlib.sha1(once).digest()).digest()
-        return bytes(a ^ b for a, b in zip(once, mask))
-
-    def finish(self, password: bytes) -> None:
-        """Answer until the server has decided."""
-        while True:
-            packet = self.receive()
-            if packet[0] == 0x00:
-                return
-            if packet[0] == 0xFF:
-                raise RefusedError(packet[3:])
-            end = packet.index(b"\0", 1)
-            self.send(self.scrambled(password, packet[end + 1 : end + 21]))
-
-    def login(self, user: bytes, password: bytes) -> None:
-        """Log in, or be refused."""
-        answer = self.scrambled(password, self.salt)
-        # long password, protocol 4.1, transactions, secure connection, pluggable authentication; utf8mb4
-        head = struct.pack("<IIB23x", 0x1 | 0x200 | 0x2000 | 0x8000 | 0x80000, 1 << 24, 45)
-        self.send(head + user + b"\0" + bytes([len(answer)]) + answer + b"mysql_native_password\0")
-        self.finish(password)
-
-    def change_user(self, user: bytes, password: bytes) -> None:
-        """Become another user in the same session."""
-        self.sequence = 0
-        answer = self.scrambled(password, self.salt)
-        packet = b"\x11" + user + b"\0" + bytes([len(answer)]) + answer + b"\0" + struct.pack("<H", 45)
-        self.send(packet + b"mysql_native_password\0")
-        self.finish(password)
-
-    def client_host(self) -> bytes:
-        """Ask under which host name the server knows this client."""
-        self.sequence = 0
-        self.send(b"\x03select substring_index(user(), '@', -1)")
-        for _ in range(3):
-            self.receive()
-        row = self.receive()
-        self.receive()
-        return row[1 : 1 + row[0]]
-
-    def leave(self) -> None:
-        """End the session."""
-        self.sequence = 0
-        self.send(b"\x01")
-        self.socket.close()
-
-
-class Server:
-    """A MariaDB server of our own."""
-
-    def __init__(self, folder: Path, logs: Path, rotate_size: int) -> None:
-        self.folder = folder
-        self.socket = folder / "s"
-        self.logs = logs
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        user = [f"--user={'mysql' if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name}"]
-        if os.geteuid() == 0:
-            shutil.chown(folder, "mysql", "mysql")
-            shutil.chown(logs, "mysql", "mysql")
-        data = f"--datadir={folder / 'data'}"
-        small = ["--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M"]
-        install = ["mariadb-install-db", "--no-defaults", data, *small, *user, "--skip-test-db"]
-        subprocess.run(
-            [*install, "--auth-root-authentication-method=socket"], check=True, stdout=subprocess.DEVNULL
-        )
-        self.command = ["mariadbd", "--no-defaults", data, *small, *user, f"--socket={self.socket}"]
-        self.command += [f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-log-bin", "--console"]
-        self.command += [f"--pid-file={folder / 'pid'}", "--plugin-load-add=server_audit"]
-        self.command += [
-            "--server_audit_logging=ON",
-            "--server_audit_events=CONNECT",
-            "--max-connect-errors=999999",
-        ]
-        self.command += [f"--server_audit_file_path={logs / LOG_NAME}", "--server_audit_file_rotations=999"]
-        self.command += [f"--server_audit_file_rotate_size={rotate_size}"]
-        self.start()
-
-    def start(self) -> None:
-        """Start the server and wait until it answers."""
-        output = (self.folder / "server.log").open("ab")
-        environment = {**os.environ, "TZ": "UTC"}
-        self.process = subprocess.Popen(self.command, stdout=output, stderr=output, env=environment)
-        output.close()
-        for _ in range(300):
-            if self.socket.exists() and self.sql("select 1", check=False):
-                return
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.1)
-        raise RuntimeError((self.folder / "server.log").read_text())
-
-    def stop(self) -> None:
-        """Stop the server in order."""
-        self.process.terminate()
-        self.process.wait(60)
-
-    def sql(self, text: str, *, check: bool = True) -> bool:
-        """Run SQL as the server's root."""
-        client = ["mariadb", "--no-defaults", f"--socket={self.socket}", "--user=root", "--batch", "-e", text]
-        done = subprocess.run(client, capture_output=True, text=True, check=False)
-        if check and done.returncode:
-            raise RuntimeError(done.stderr)
-        return done.returncode == 0
-
-
 def quoted(name: bytes) -> str:
     """Return a name as SQL."""
     return "'" + name.decode().replace("\\", "\\\\").replace("'", "''") + "'"
@@ -238,9 +89,15 @@ class Torture:
     """The server, its clients, the rotations and the tracker."""
 
     def __init__(self, folder: Path, logins: int, clients: int, seed: int) -> None:
-        self.site = Site(folder / "host")
-        (folder / "server").mkdir()
-        self.server = Server(folder / "server", self.site.logs, 60_000)
+        self.server = MariaDBServer(
+            "--server_audit_file_rotate_size=60000",
+            "--server_audit_file_rotations=999",
+            "--max-connect-errors=999999",
+            "--skip-log-bin",
+        )
+        self.server.start()
+        self.site = Site(folder)
+        self.site.logs, self.site.log = self.server.data, self.server.log_path
         self.goal = logins
         self.clients = clients
         self.rng = random.Random(seed)
@@ -254,26 +111,28 @@ class Torture:
         self.done = threading.Event()
         self.runs = self.killed = 0
         self.copied = self.restarted = False
+        self.newest_id = 0
         self.troubles: list[str] = []
 
     def prepare(self) -> None:
         """Create the accounts, and learn how the server names the clients."""
         names = [*USERS, *HOSTILE, *LATE, *NEVER]
         password = f"identified by '{PASSWORD.decode()}'"
-        self.server.sql("; ".join(f"create user {quoted(name)}@'%' {password}" for name in names))
+        self.server.sql(*(f"create user {quoted(name)}@'%' {password}" for name in names))
         for source in SOURCES:
             client, moments = self.attempt(source, USERS[0])
-            self.hosts[source] = client.client_host()
+            [[host]] = client.query("select substring_index(user(), '@', -1)")
+            self.hosts[source] = host or b""
             self.note(USERS[0], source, moments)
-            client.leave()
+            client.close()
 
     def attempt(
         self, source: str, user: bytes, password: bytes = PASSWORD
-    ) -> tuple[Client, tuple[float, float]]:
+    ) -> tuple[RawClient, tuple[float, float]]:
         """Log in; return the session and the moments before and after."""
         begin = time.time()
-        client = Client(self.server.port, source)
-        client.login(user, password)
+        client = RawClient(user, password, host="127.0.0.1", port=self.server.port, source=source)
+        self.newest_id = client.connection_id
         return client, (begin, time.time())
 
     def note(self, user: bytes, source: str, moments: tuple[float, float]) -> None:
@@ -290,27 +149,26 @@ class Torture:
             client.change_user(rng.choice(LATE), PASSWORD)
             with self.lock:
                 self.tally.changed += 1
-        client.leave()
+        client.close()
 
     def be_refused(self, rng: random.Random, source: str) -> None:
         """Log in with a bad password, an unknown name or a forged record as the name."""
-        client = Client(self.server.port, source)
         forge = rng.random() < 0.3
         name = rng.choice([*NEVER, b"nobody", b"x,host,1,0,CONNECT,,,0"])
         if forge:
+            # A careful forger takes an id that comes soon, the right time and the right name of the server.
             now = stamp(int(time.time()))
-            number = rng.choice((5, client.number))
+            number = rng.choice((5, self.newest_id + 700))
             server = socket.gethostname().encode() if rng.random() < 0.5 else b"h"
             name = b"%b,localhost,%d,0,CONNECT,,,0\n%b,%b,z" % (rng.choice(NEVER), number, now, server)
         try:
-            client.login(name, b"wrong")
-        except RefusedError:
+            self.attempt(source, name, b"wrong")
+        except ServerError:
             with self.lock:
                 self.tally.refused[name.split(b",")[0]] += 1
                 self.tally.forged += forge
         else:
             self.troubles.append(f"the server accepted {name!r} with a wrong password")
-        client.socket.close()
 
     def client(self, seed: int) -> None:
         """Log in until there are enough logins."""
@@ -323,7 +181,7 @@ class Torture:
             try:
                 action = self.be_refused if rng.random() < 0.25 else self.log_in
                 action(rng, rng.choice(SOURCES))
-            except (OSError, RefusedError) as error:
+            except (OSError, EOFError, ServerError) as error:
                 self.troubles.append(f"a client failed: {error!r}")
                 return
             finally:
@@ -353,12 +211,19 @@ class Torture:
             elif share > 0.6 and not self.restarted:
                 self.restarted = True
                 self.alone(close=True)
-                self.server.stop()
-                time.sleep(2.0)
-                self.server.start()
+                self.restart()
                 self.alone(close=False)
             else:
                 self.server.sql("set global server_audit_file_rotate_now = 1")
+
+    def restart(self) -> None:
+        """Stop the server and start it again; ids begin anew."""
+        with contextlib.suppress(EOFError, ServerError):
+            self.server.sql("shutdown")
+        while (self.server.folder / "pid").exists():
+            time.sleep(0.05)
+        time.sleep(2)
+        self.server.start()
 
     def track(self) -> None:
         """Run the tracker again and again; kill about half of the runs."""
@@ -443,16 +308,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=6, help="how many at once")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
-    # Under /tmp itself: the path of a socket must be short, and the server's user must reach it.
-    with tempfile.TemporaryDirectory(prefix="torture-", dir="/tmp") as name:
-        Path(name).chmod(0o755)
+    os.environ["TZ"] = "UTC"
+    with tempfile.TemporaryDirectory(prefix="torture-") as name:
         torture = Torture(Path(name), options.logins, options.clients, options.seed)
         try:
             torture.run()
             print(torture.report())
         finally:
-            torture.server.process.send_signal(signal.SIGTERM)
-            torture.server.process.wait(60)
+            torture.server.stop()
     return 1 if torture.troubles else 0
 
 

@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""Fuzz the tracker against the slow reference: no exception, no hang, the same facts.
+
+    python3 tests/fuzz.py                          1,000,000 records and 3,000 logs, in minutes
+    python3 tests/fuzz.py --records N --logs N --seed N
+
+Two kinds of input: single records, mutated from those of real captures and of random logs, through the grammar;
+and whole logs, mutated as well, cut at random points (also within lines) between runs of `collect`, with random
+sizes of blocks. Prints the number of inputs; a difference is printed with the seed that shows it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from random_logs import cut
+from random_logs import random_log
+from reference import account_of
+from reference import facts_of
+from reference import read_record
+from site_kit import PROGRAM
+from site_kit import Account
+from site_kit import Site
+
+sys.path.insert(0, str(PROGRAM.parent))
+import conntracker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CAPTURES = Path(__file__).resolve().parent / "data" / "captures"
+HANG = 20  # seconds
+TOKENS = (
+    b",",
+    b",,",
+    b"\0",
+    b"\r",
+    b"'",
+    b"`",
+    b":",
+    b"-",
+    b"\xff",
+    b",0,CONNECT,",
+    b",0,FAILED_CONNECT,",
+    b",0,CONNECT,,,0",
+    b"20260302 08:00:00,",
+    b"20260302 08:00:00,db01,",
+    b",localhost,7,0,CONNECT,,,0",
+    b"9" * 20,
+)
+
+
+def corpus() -> list[bytes]:
+    """Return records to begin with."""
+    texts = [path.read_bytes() for path in sorted(CAPTURES.glob("*.log")) if "syslog" not in path.name]
+    texts += [random_log(seed, 300) for seed in range(20)]
+    return sorted({line for text in texts for line in text.split(b"\n") if len(line) < 2000})
+
+
+def mutate(rng: random.Random, data: bytes, most: int, tokens: Sequence[bytes] = TOKENS) -> bytes:
+    """Change a few bytes, delete, repeat or insert a piece."""
+    for _ in range(rng.randrange(most + 1)):
+        at = rng.randrange(len(data) + 1)
+        end = at + rng.choice((0, 1, 1, 2, 5, 20))
+        piece = rng.choice((b"", rng.choice(tokens), data[at:end] * 2, bytes([rng.randrange(256)])))
+        data = data[:at] + piece + data[end:]
+    return data
+
+
+def fuzz_records(count: int, seed: int) -> list[str]:
+    """Read mutated records by the program's grammar and by the reference's."""
+    rng = random.Random(seed)
+    lines = corpus()
+    clock = conntracker.Clock(conntracker.Layout.of("20060102 15:04:05"), conntracker.timezone.utc)
+    troubles = []
+    for _ in range(count):
+        line = mutate(rng, rng.choice(lines), 3).replace(b"\n", b"")
+        mine = read_record(line)
+        expected = mine and (*account_of(mine[0]), int(mine[0][5]), mine[0][6], int(mine[0][9]), mine[1])
+        record = conntracker.parse_connection(line)
+        found = None
+        if record and record.operation != b"PROXY_CONNECT":
+            with contextlib.suppress(ValueError):
+                found = (
+                    record.user,
+                    record.host,
+                    record.connection,
+                    record.operation,
+                    record.retcode,
+                    clock[record.stamp],
+                )
+        if found != expected:
+            troubles.append(f"record {line!r}: {found}, expected {expected}")
+    return troubles
+
+
+def hanging(signum: int, frame: object) -> None:
+    """Turn a hang into an exception that names the place."""
+    raise TimeoutError(f"it hangs: signal {signum} in {frame}")
+
+
+def short(accounts: dict[Account, object]) -> dict[Account, object]:
+    """Leave out names that no server writes: a glued line of many kilobytes read as one name."""
+    return {account: seen for account, seen in accounts.items() if len(account[0]) <= 1000}
+
+
+class Collector:
+    """Runs `collect` in this process, over logs in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def collect(self, site: Site) -> str:
+        """Run once; return what it said if anything went wrong."""
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
+            code = conntracker.main(site.command()[2:])
+        return f"exit code {code}: {errors.getvalue()}" if code or errors.getvalue() else ""
+
+    def check(self, seed: int) -> str:
+        """Collect a random log in random steps; return what differs from the reference."""
+        rng = random.Random(seed)
+        log = random_log(rng.randrange(1 << 30), rng.choice((3, 30, 30, 100)))
+        if rng.random() < 0.2:
+            paths = sorted(path for path in CAPTURES.glob("*.log") if "syslog" not in path.name)
+            log = rng.choice(paths).read_bytes()
+        if rng.random() < 0.5:
+            log = mutate(rng, log, 6, (*TOKENS, b"\n", b"\n\n"))
+        conntracker.BLOCK = rng.choice((256 * 1024, 1000, 4000, 20_000))
+        site = Site(self.folder / "site")
+        said = ""
+        files: list[bytes] = [b""]
+        for piece in cut(rng, log, rng.choice((1, 2, 4)), at_lines=False):
+            site.write(piece)
+            files[-1] += piece
+            said += self.collect(site)
+            if rng.random() < 0.2 and files[-1].endswith(b"\n"):
+                site.rotate()
+                files.append(b"")
+        said += self.collect(site)
+        certain, suspects = facts_of(files)
+        stored, apart = site.logins(), site.suspects()
+        shutil.rmtree(site.folder)
+        if said:
+            return f"seed {seed}: {said}"
+        for what, found, expected in (("certain", stored, certain), ("suspect", apart, suspects)):
+            if short(dict(found)) != short(dict(expected)):
+                differing = sorted(set(short(dict(found)).items()) ^ set(short(dict(expected)).items()))
+                return f"seed {seed}: {what}: {differing[:4]}"
+        return ""
+
+
+def fuzz_logs(count: int, seed: int) -> list[str]:
+    """Collect random logs."""
+    troubles = []
+    signal.signal(signal.SIGALRM, hanging)
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+        collector = Collector(Path(name))
+        for number in range(count):
+            signal.alarm(HANG)
+            try:
+                trouble = collector.check(seed + number)
+            except Exception as error:
+                trouble = f"seed {seed + number}: {type(error).__name__}: {error}"
+                shutil.rmtree(Path(name) / "site", ignore_errors=True)
+            signal.alarm(0)
+            if trouble:
+                troubles.append(trouble)
+    return troubles
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fuzz and print the number of inputs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--logs", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(argv)
+    begin = time.monotonic()
+    troubles = fuzz_records(options.records, options.seed) + fuzz_logs(options.logs, options.seed)
+    print("\n".join(troubles[:20]))
+    print(
+        f"inputs: {options.records} records, {options.logs} logs; differences: {len(troubles)}; "
+        f"{time.monotonic() - begin:.0f} s"
+    )
+    return 1 if troubles else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
