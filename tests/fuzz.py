@@ -4,9 +4,10 @@
     python3 tests/fuzz.py                          1,000,000 records and 3,000 logs, in minutes
     python3 tests/fuzz.py --records N --logs N --seed N
 
-Two kinds of input: single records, mutated from those of real captures and of random logs, through the grammar;
-and whole logs, mutated as well, cut at random points (also within lines) between runs of `collect`, with random
-sizes of blocks. Prints the number of inputs; a difference is printed with the seed that shows it again.
+Two kinds of input: single records, mutated from those of real captures and of random logs, through the
+grammar; and whole logs, mutated as well, cut at random points (also within lines) between runs of `collect`,
+with random sizes of blocks. Prints the number of inputs; a difference is printed with the seed that shows it
+again.
 """
 
 from __future__ import annotations

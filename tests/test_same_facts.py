@@ -1,0 +1,154 @@
+"""Whatever way the bytes take through the program, the facts are the same, and those of the reference."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+from typing import Any
+
+import pytest
+from random_logs import cut
+from random_logs import random_log
+from reference import facts_of
+from site_kit import LOG_NAME
+from site_kit import PROGRAM
+from site_kit import TIMEOUT
+from site_kit import Pen
+from site_kit import Site
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# The program as it is, but for sizes that choose between its ways: each way must lead to the same facts.
+FORCED = """
+import sys
+sys.path.insert(0, {folder!r})
+import conntracker
+{settings}
+raise SystemExit(conntracker.main(sys.argv[1:]))
+"""
+ALWAYS = "conntracker.Scanner.dense = property(lambda self: {}, lambda self, value: None)"
+WAYS = {
+    "as it is": "",
+    "one worker": "sys.argv += ['--max-workers', '1']",
+    "small blocks": "conntracker.BLOCK = 3000",
+    "tiny blocks": "conntracker.BLOCK = 200",
+    "always dense": ALWAYS.format(True),
+    "never dense": ALWAYS.format(False),
+    "many tasks": "conntracker.TASK = 20_000; sys.argv += ['--max-workers', '1']",
+    "two processes": "conntracker.PARALLEL_FROM = 0; conntracker.TASK = 20_000\nsys.argv += ['--max-workers', '2']",
+    "four processes": "conntracker.PARALLEL_FROM = 0; conntracker.TASK = 5_000; conntracker.BLOCK = 2000\n"
+    "conntracker.os.sched_getaffinity = lambda number: range(4)",
+    "few accounts in memory": "conntracker.MANY_ACCOUNTS = 3; conntracker.TASK = 20_000",
+    "no possessive quantifiers": "conntracker._P = b''",
+}
+LOGS = 4
+
+
+def collect(site: Site, way: str = "", python: str = sys.executable) -> None:
+    """Run the program on one of its ways."""
+    program = FORCED.format(folder=str(PROGRAM.parent), settings=way)
+    command = [python, "-c", program, *site.command()[2:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def make_log(seed: int) -> bytes:
+    """Return a log with odd, dense and sparse stretches."""
+    pen = Pen(number=100_000)
+    middle = pen.sessions(600, users=50) + pen.queries(400) + pen.sessions(10) + pen.queries(600)
+    return random_log(seed, 600) + middle + random_log(seed + 1000, 300)
+
+
+@pytest.fixture(scope="module", params=range(LOGS))
+def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Any]:
+    """Return a log and the facts that one undisturbed run stores."""
+    log = make_log(request.param)
+    site = Site(tmp_path_factory.mktemp("undisturbed"))
+    site.write(log)
+    collect(site)
+    return log, site.facts()
+
+
+def test_the_reference_agrees(tmp_path: Path, told: tuple[bytes, Any]) -> None:
+    log, _ = told
+    site = Site(tmp_path)
+    site.write(log)
+    collect(site)
+    certain, suspects = facts_of([log])
+    assert site.logins() == certain
+    assert site.suspects() == suspects
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_through_the_program(tmp_path: Path, told: tuple[bytes, Any], way: str) -> None:
+    log, facts = told
+    site = Site(tmp_path)
+    site.write(log)
+    collect(site, WAYS[way])
+    assert site.facts() == facts
+
+
+@pytest.mark.parametrize("at_lines", [True, False])
+def test_in_steps_or_in_one_go(tmp_path: Path, told: tuple[bytes, Any], at_lines: bool) -> None:
+    log, facts = told
+    site = Site(tmp_path)
+    for piece in cut(random.Random(len(log)), log, 12, at_lines=at_lines):
+        site.write(piece)
+        collect(site)
+    assert site.facts() == facts
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("stepwise", [False, True])
+def test_rotated_and_compressed(
+    tmp_path: Path, told: tuple[bytes, Any], packed: bool, stepwise: bool
+) -> None:
+    log, facts = told
+    site = Site(tmp_path)
+    for piece in cut(random.Random(len(log)), log, 6, at_lines=True):
+        site.write(piece)
+        if stepwise:
+            collect(site)
+        for path in site.logs.glob(f"{LOG_NAME}.?.gz"):
+            shutil.move(path, path.with_name("moved-" + path.name))
+        for path in site.logs.glob("moved-*"):
+            number = int(path.name.split(".")[-2])
+            path.rename(site.logs / f"{LOG_NAME}.{number + 1}.gz")
+        site.rotate()
+        if packed:
+            first = site.logs / f"{LOG_NAME}.1"
+            (site.logs / f"{LOG_NAME}.1.gz").write_bytes(gzip.compress(first.read_bytes()))
+            shutil.copystat(first, site.logs / f"{LOG_NAME}.1.gz")
+            first.unlink()
+    collect(site)
+    assert site.facts() == facts
+
+
+def pythons() -> list[str]:
+    """Return the other interpreters that can run here."""
+    found = []
+    for minor in range(9, 15):
+        path = shutil.which(f"python3.{minor}")
+        works = (
+            path
+            and not subprocess.run(
+                [path, "-c", "import sqlite3"], capture_output=True, check=False
+            ).returncode
+        )
+        if path and works:
+            found.append(path)
+    return found
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_every_interpreter(tmp_path: Path, told: tuple[bytes, Any], python: str) -> None:
+    log, facts = told
+    site = Site(tmp_path)
+    site.write(log)
+    collect(site, python=python)
+    assert site.facts() == facts
