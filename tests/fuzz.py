@@ -157,7 +157,7 @@ class Collector:
         for what, found, expected in (("certain", stored, certain), ("suspect", apart, suspects)):
             if short(dict(found)) != short(dict(expected)):
                 differing = sorted(set(short(dict(found)).items()) ^ set(short(dict(expected)).items()))
-                return f"seed {seed}: {what}: {differing[:4]}"
+                return f"seed {seed}: {what}: found or expected {differing[:4]}"
         return ""
 
 

@@ -98,6 +98,11 @@ def is_login(match: re.Match[bytes]) -> bool:
     return match[6] == b"CONNECT" and int(match[9]) == 0 and b"\0" not in match[3]
 
 
+def most_frequent(names: list[bytes], mine: bytes) -> bytes:
+    """Return the name that stands there most often; of equals one's own, else the last by its bytes."""
+    return max(names, key=lambda name: (names.count(name), name == mine, name))
+
+
 class Reading:
     """All lines of all logs, and the logins among them."""
 
@@ -176,10 +181,8 @@ class Reading:
         after = [self.logins[j] for j in others if j > i][:NEIGHBOURS]
         if not before or not after:
             return False
-        servers = [
-            [one.server for one in side if one.server != this.server] for side in (before[::-1], after)
-        ]
-        if servers[0] and servers[1] and servers[0][0] == servers[1][0]:
+        usual = [most_frequent([one.server for one in side], this.server) for side in (before, after)]
+        if usual[0] == usual[1] != this.server:
             return True
         early, late = before[-1].instant, after[0].instant
         if early <= late + 2 and not early - 2 <= this.instant <= late + 2:

@@ -40,7 +40,8 @@ WAYS = {
     "always dense": ALWAYS.format(True),
     "never dense": ALWAYS.format(False),
     "many tasks": "conntracker.TASK = 20_000; sys.argv += ['--max-workers', '1']",
-    "two processes": "conntracker.PARALLEL_FROM = 0; conntracker.TASK = 20_000\nsys.argv += ['--max-workers', '2']",
+    "two processes": "conntracker.PARALLEL_FROM = 0; conntracker.TASK = 20_000\n"
+    "sys.argv += ['--max-workers', '2']",
     "four processes": "conntracker.PARALLEL_FROM = 0; conntracker.TASK = 5_000; conntracker.BLOCK = 2000\n"
     "conntracker.os.sched_getaffinity = lambda number: range(4)",
     "few accounts in memory": "conntracker.MANY_ACCOUNTS = 3; conntracker.TASK = 20_000",
