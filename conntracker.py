@@ -815,7 +815,7 @@ class Scanner:
 #   - another CONNECT, or a FAILED_CONNECT, bears its connection id, and the server was not started in between;
 #   - the next line has no stamp (it is the rest of a name with a line end), or the line before is stamped and
 #     breaks off;
-#   - it names another server host than the records before and after it, which agree with each other;
+#   - it names another server host than most of up to 16 records before it, and than most of those after it;
 #   - its stamp is not between those of its neighbours (2 s are allowed), which are in order themselves;
 #   - its connection id is far from those of up to 16 neighbours on either side: by 1000, or by what the server
 #     gives out in 30 s where that is more;
@@ -905,9 +905,8 @@ class Window:
         far = [s for s in self.seen[i + 1 : i + 17] if s.offset - record.offset <= WINDOW]
         if not near or not far:
             return None
-        before = next((s.serverhost for s in reversed(near) if s.serverhost != record.serverhost), None)
-        after = next((s.serverhost for s in far if s.serverhost != record.serverhost), None)
-        if before is not None and before == after:
+        usual = _usual([s.serverhost for s in near], record.serverhost)
+        if usual != record.serverhost and usual == _usual([s.serverhost for s in far], record.serverhost):
             return "it names another server host than its neighbours"
         last, following = near[-1].instant, far[0].instant
         if last <= following + 2 and not last - 2 <= record.instant <= following + 2:
@@ -919,6 +918,12 @@ class Window:
         if not low - slack <= record.connection <= high + slack:
             return "its connection id is far from those of its neighbours"
         return None
+
+
+def _usual(names: list[bytes], mine: bytes) -> bytes:
+    """Return the name that stands there most often, `mine` if it is one of them."""
+    counts = {name: names.count(name) for name in {*names, mine}}
+    return max(counts, key=lambda name: (counts[name], name == mine))
 
 
 def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
