@@ -1,2 +1,2328 @@
 #!/usr/bin/env python3
-"""Keep each MariaDB account's latest connection, read from the audit plugin's logs."""
+"""Keep the latest connection of each MariaDB account, read from the audit plugin's logs.
+
+What it does.  Each run reads what is new in the logs of MariaDB's server_audit plugin, and keeps in SQLite,
+for each account name and client host, the first and the latest login.  It is made to run from cron on the
+database host: no output means that it worked.
+
+What counts as a login.  A CONNECT record with return code 0, in the full grammar of the log: names are
+written there raw, so they may hold commas, quotes and any other byte, and SQL text may hold anything that
+looks like a record.  Failed logins, the end of a session and queries are no logins.  The plugin leaves the
+name out of a successful change of user; what the log tells of those is kept beside the logins.
+
+How it remembers where it was.  The facts kept are the earliest and the latest instant of each account, so
+reading a record twice changes nothing, and only a record that is never read can harm.  Each log file is known
+by its device, inode, first bytes and the bytes before the last position.  A file is continued only if all of
+them agree; else it is looked for among the other files (renamed by a rotation, compressed, copied), else it
+is read from its start.  What can be found nowhere is stored as a gap.  Facts and positions are committed in
+one transaction, so a run that dies leaves the database as it was.
+
+What may be forged.  Whoever reaches the server's port can write whole lines into the log by way of the user
+name.  A login that the log itself contradicts is kept apart as suspect: see the section "Judge".  To judge a
+record takes the records after it, so what the last bytes of the live log say is kept apart as well, and is
+replaced by the next run.
+
+What it cannot know.  The log names the client's host and never the account's host pattern; logins made while
+auditing was off, or written to a disk that was full, are in no log; a name that holds a line end is cut in two.
+
+Exit codes: 0 it worked (or another run is at work); 1 something could not be read or written, said in one
+line on stderr; what could be read is kept and the next run goes on from there; 2 an option or the
+configuration is wrong.  `status` has its own: 0 good, 1 warning, 2 critical.
+"""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import contextlib
+import errno
+import fcntl
+import glob
+import marshal
+import os
+import re
+import select
+import sqlite3
+import stat
+import sys
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from datetime import datetime
+from datetime import timedelta
+from datetime import timezone
+from datetime import tzinfo
+from typing import IO
+from typing import Any
+from typing import NamedTuple
+from typing import NoReturn
+from typing import Optional
+from typing import Union
+from typing import cast
+
+__version__ = "1.0.0"
+
+DEFAULT_CONFIG = "/etc/conntracker/conntracker.ini"
+
+# Bytes read at once: the scan's lists take about six times as much.
+BLOCK = 512 * 1024
+# Bytes of one unit of work for a worker process.
+TASK = 16 * 1024 * 1024
+# Bytes of new log below which one process does it all: starting a second one would not pay.
+PARALLEL_FROM = 24 * 1024 * 1024
+# Bytes of new log below which every line's beginning is looked at, queries too.
+THOROUGH_BELOW = 64 * 1024 * 1024
+# Bytes before and after a record that are looked at to judge it (section "Judge").
+WINDOW = 64 * 1024
+# No record of a connection is longer: four names of at most 3 * 128 bytes, or an error message in place of one.
+LONGEST_RECORD = 8 * 1024
+# Bytes that a compressed log keeps of what it gave, for the windows of two neighbouring blocks overlap.
+KEPT = 3 * WINDOW
+# Bytes kept of a file's start, and of those before a position, to know the file again.
+FINGERPRINT = 256
+# Accounts held in memory before they are handed to SQLite.
+MANY_ACCOUNTS = 50_000
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Errors
+# ---------------------------------------------------------------------------------------------------------
+
+
+class ConntrackerError(Exception):
+    """What went wrong, in the user's terms; `exit_code` is the process's."""
+
+    exit_code = 1
+
+
+class ConfigError(ConntrackerError):
+    """An option or the configuration file is wrong."""
+
+    exit_code = 2
+
+
+class DatabaseError(ConntrackerError):
+    """The SQLite database cannot be read or written."""
+
+
+class LogError(ConntrackerError):
+    """An audit log cannot be found or read."""
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Grammar of the log: pure functions over bytes
+# ---------------------------------------------------------------------------------------------------------
+#
+# A record is one line: stamp,serverhost,user,host,connection id,query id,operation,database,object,retcode
+# (plugin/server_audit/server_audit.c, log_header and the functions that call it).  Nothing but the SQL text
+# of a QUERY record is escaped, so a record is read from both ends: a host name has no comma, hence the user is
+# what stands between "stamp,serverhost," and the LAST ",host,id,0,OPERATION,".  The query id of a connection's
+# record is 0.  `object` is empty, or from 12.0.1 on the TLS version; some builds add an 11th field with it.
+# SQL text cannot end like that: it is always followed by a quote, a comma and the return code.
+
+# Possessive quantifiers double the speed where the interpreter has them (3.11); the meaning is the same.
+_P = b"+" if sys.version_info >= (3, 11) else b""
+
+
+def plain_login(stamp_width: int, ports: bool) -> re.Pattern[bytes]:
+    """Return the expression for a login whose names hold no comma, which is nearly every one.
+
+    Field 7 is the operation only if fields 3 and 4 have no comma, and the strict end leaves no room for a second
+    reading.  [^,]* takes a third of the time of [^,\n]*: a name that ran over a line's end is found out later.
+    `stamp_width` is in bytes, 0 if it varies; `ports` takes the port off the host, at half the speed.
+    """
+    stamp = b"(?s:(.{%d}))" % stamp_width if stamp_width else rb"([^,\n]*)"
+    host = rb"[^,:]*(?::[^,:]*:[^,]*)?)(?::[0-9]*)?" if ports else b"[^,]*P)"
+    end = rb"0,CONNECT,[^,]*P,[^,']*P,0(?=\n|\r\n|,[^,\n']*P\r?\n)"
+    text = rb"\n" + stamp + b",[^,]*P,([^,]*P," + host + b",[0-9]*P," + end
+    return re.compile(text.replace(b"*P", b"*" + _P))
+
+
+LOGIN_MARK = b",0,CONNECT,"
+PROXY_MARK = b",0,PROXY_CONNECT,"
+CHANGE_MARK = b",0,CHANGEUSER,"
+
+REFUSED_MARK = b",0,FAILED_CONNECT,"
+# How a QUERY record ends: its text in quotes, then the return code (and in some builds the TLS version).
+_QUERY_END = re.compile(rb"',[0-9]+(?:,[^,']*)?\r?$")
+# A login or a refused one with plain names, whole: stamp, serverhost, user and host, connection id.
+_SEEN = re.compile(
+    rb"([^,]*),([^,]*),([^,]*,[^,]*),([0-9]+),0,(?:FAILED_)?CONNECT,[^,]*,[^,']*,[0-9]+(?:,[^,']*)?\r?"
+)
+_STAMPED = re.compile(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,")
+# A whole record's last fields: the object and the return code, which TABLE records leave empty.
+_COMPLETE = re.compile(rb",[0-9]*(?:,[^,']*)?\r?$")
+
+_HEAD = re.compile(rb"([^,]*),([^,]*),(.*)", re.DOTALL)
+_CONNECTION = re.compile(
+    rb"(?P<user>.*),(?P<host>[^,]*),(?P<id>-?[0-9]+),0,(?P<operation>CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),"
+    rb".*,[^,']*,(?P<retcode>[0-9]+)(?:,[^,']*)?",
+    re.DOTALL,
+)
+_PROXY = re.compile(
+    rb".*,[^,]*,(?P<id>-?[0-9]+),0,PROXY_CONNECT,.*?,`(?P<user>.*)`@`(?P<host>[^`]*)`,(?P<retcode>0)(?:,[^,']*)?",
+    re.DOTALL,
+)
+# rsyslog's two forms of a line; after "ident: " comes server_audit_syslog_info, a blank and the record.
+_SYSLOG = re.compile(
+    rb"(?P<stamp>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:?[0-9]{2})"
+    rb"|[A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2}) (?P<loghost>[^ ]+) [^:]*:(?P<rest> .*)",
+    re.DOTALL,
+)
+_FIRST_WORD_BEFORE_COMMA = re.compile(rb" ([^ ,]+),")
+# A second stamp within a line: the record before it was torn off, by a full disk or a crash.
+_INNER_STAMP = re.compile(rb"(?<=.)[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},(?=[^,]*,)", re.DOTALL)
+# How the lines of an audit log and of a syslog begin; a line that begins otherwise is no record.
+_NO_RECORD = re.compile(rb"\n(?![0-9]{4}|[A-Z][a-z]{2} [ 0-9][0-9] |\0|\r?\n|\Z)")
+
+
+class Record(NamedTuple):
+    """A connection's record: names as logged, `host` without port; `torn` tells that two records are glued."""
+
+    stamp: bytes
+    serverhost: bytes
+    user: bytes
+    host: bytes
+    connection: int
+    operation: bytes
+    retcode: int
+    torn: bool
+
+
+def without_port(host: bytes) -> bytes:
+    """Take the port off a client host as servers from 12.0.1 on log it.
+
+    `name:port`, `1.2.3.4:port` and `[v6]:port` are told by their form.  Of a bare IPv6 address the last group
+    is a port if it has five digits or is one group too many, as an address has at most eight of four digits.
+    """
+    if host.startswith(b"["):
+        return host[1:].partition(b"]")[0]
+    before, colon, port = host.rpartition(b":")
+    if not colon or not port.isdigit():
+        return host
+    if b":" not in before or len(port) == 5 or before.count(b":") == 7:
+        return before
+    return host
+
+
+def split_line(line: bytes) -> Optional[tuple[bytes, bytes, bytes]]:
+    """Return a line's stamp, serverhost and the rest from the user on, or None if it is no record at all."""
+    syslog = _SYSLOG.fullmatch(line)
+    if syslog:
+        stamp, loghost, rest = syslog.group("stamp", "loghost", "rest")
+        at = rest.find(b" " + loghost + b",")
+        if at < 0:
+            word = _FIRST_WORD_BEFORE_COMMA.search(rest)
+            return word and (stamp, word[1], rest[word.end() :])
+        return stamp, loghost, rest[at + len(loghost) + 2 :]
+    head = _HEAD.fullmatch(line)
+    return head and (head[1], head[2], head[3])
+
+
+def parse_connection(line: bytes) -> Optional[Record]:
+    """Read one line (no line end) as the record of a connection, or return None.
+
+    A PROXY_CONNECT record gives the account row that was really used as user and host.
+    """
+    line = line.strip(b"\0\r")
+    parts = split_line(line)
+    if not parts:
+        return None
+    stamp, serverhost, rest = parts
+    match = _CONNECTION.fullmatch(rest)
+    if match:
+        operation, host = match["operation"], without_port(match["host"])
+    else:
+        match = _PROXY.fullmatch(rest)
+        if not match:
+            return None
+        operation, host = b"PROXY_CONNECT", match["host"]
+    torn = any(line.startswith(serverhost + b",", inner.end()) for inner in _INNER_STAMP.finditer(line))
+    return Record(stamp, serverhost, match["user"], host, int(match["id"]), operation, int(match["retcode"]), torn)
+
+
+def parse_torn(line: bytes) -> Optional[Record]:
+    """Read the last of several records that stand glued in one line."""
+    inner = list(_INNER_STAMP.finditer(line))
+    return parse_connection(line[inner[-1].start() :]) if inner else None
+
+
+def key_of(record: Record) -> bytes:
+    """Return the name of a login's facts, b"user,host"; a host has no comma, so the last one parts them."""
+    return record.user + b"," + record.host
+
+
+def visible(name: bytes) -> str:
+    r"""Return a name as text: bytes that are not UTF-8 as \xNN, all else as it is."""
+    return name.decode("utf-8", "backslashreplace")
+
+
+def inert(text: str) -> str:
+    r"""Return text fit for a terminal: what is not printable, by Unicode's word, as \xNN or \uNNNN."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Clock: the log's local stamps to instants, instants to text
+# ---------------------------------------------------------------------------------------------------------
+#
+# The log has the server's local time without zone, cut to the second.  Facts are kept as instants (seconds
+# since 1970-01-01 UTC), because local time repeats an hour in autumn.
+
+# directive of strftime: (element of a Go reference layout, what it matches in a stamp)
+DIRECTIVES: dict[str, tuple[str, str]] = {
+    "%B": ("January", "[A-Z][a-z]{2,8}"),
+    "%b": ("Jan", "[A-Z][a-z]{2}"),
+    "%A": ("Monday", "[A-Z][a-z]{5,8}"),
+    "%a": ("Mon", "[A-Z][a-z]{2}"),
+    "%Z": ("MST", "[A-Za-z0-9+-]{1,6}"),
+    "%Y": ("2006", "[0-9]{4}"),
+    "%:z": ("-07:00", "Z|[+-][0-9]{2}:[0-9]{2}"),
+    "%z": ("-0700", "Z|[+-][0-9]{2}:?[0-9]{2}"),
+    "%m": ("01", "[0-9]{2}"),
+    "%d": ("02", "[0-9]{2}"),
+    "%I": ("03", "[0-9]{2}"),
+    "%M": ("04", "[0-9]{2}"),
+    "%S": ("05", "[0-9]{2}"),
+    "%y": ("06", "[0-9]{2}"),
+    "%H": ("15", "[0-9]{2}"),
+    "%p": ("PM", "[AP]M"),
+    "%e": ("_2", "[ 0-9][0-9]"),
+    "%f": (".000000", "[.,][0-9]{1,9}"),
+    "%-m": ("1", "[0-9]{1,2}"),
+    "%-d": ("2", "[0-9]{1,2}"),
+    "%-I": ("3", "[0-9]{1,2}"),
+    "%-M": ("4", "[0-9]{1,2}"),
+    "%-S": ("5", "[0-9]{1,2}"),
+}
+_GO_ELEMENT = re.compile("Z07:00|Z0700|" + "|".join(re.escape(go) for go, _ in DIRECTIVES.values()).replace(r"\.000000", r"[.,](?:0+|9+)"))
+_GO_TO_DIRECTIVE = {go: directive for directive, (go, _) in DIRECTIVES.items()}
+_GO_TO_DIRECTIVE.update({"Z07:00": "%:z", "Z0700": "%z"})
+_STRFTIME_ELEMENT = re.compile(r"%:z|%-?[A-Za-z%]")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A time format, as a Go reference layout or for strftime (with a `%`): literals and directives in order."""
+
+    text: str
+    elements: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+    @staticmethod
+    def of(text: str) -> Layout:
+        """Read a layout; ValueError if it has no element of a time, or one that is not known here."""
+        element, known = (_STRFTIME_ELEMENT, None) if "%" in text else (_GO_ELEMENT, _GO_TO_DIRECTIVE)
+        elements: list[str] = []
+        pattern, done = "", 0
+        for match in element.finditer(text):
+            found = match[0]
+            directive = known.get(found, "%f") if known else found
+            if directive not in DIRECTIVES and directive != "%%":
+                raise ValueError(f"{found} is not known here")
+            literal = text[done : match.start()]
+            elements += [literal, directive if directive != "%f" or not known else found[0] + "%f" + str(len(found) - 1)]
+            pattern += re.escape(literal) + ("%" if directive == "%%" else f"({DIRECTIVES[directive][1]})")
+            done = match.end()
+        if len(elements) < 2:
+            raise ValueError("it has no element of a time")
+        elements.append(text[done:])
+        return Layout(text, tuple(elements), re.compile(pattern + re.escape(text[done:])))
+
+    @property
+    def width(self) -> int:
+        """Length of a stamp in bytes, 0 if it varies."""
+        widths = {"%Y": 4, "%:z": 6, "%z": 5, "%p": 2, "%b": 3, "%a": 3}
+        total = sum(len(literal) for literal in self.elements[::2])
+        for directive in self.elements[1::2]:
+            if directive[0] != "%" or directive[1] in "-fABZz":
+                return 0
+            total += widths.get(directive, 1 if directive == "%%" else 2)
+        return total
+
+    def parse(self, text: str) -> Optional[tuple[dict[str, int], Optional[timedelta]]]:
+        """Return what a stamp says of year, month, ... and its offset from UTC, or None if it has another form."""
+        match = self.pattern.fullmatch(text)
+        if not match:
+            return None
+        values: dict[str, int] = {}
+        offset: Optional[timedelta] = None
+        directives = [e for e in self.elements[1::2] if e != "%%"]
+        for directive, value in zip(directives, match.groups()):
+            letter = directive.replace("-", "")[-1] if "%f" not in directive else "f"
+            if letter == "z":
+                offset = _offset(value)
+            elif letter in "bB":
+                if value[:3] not in _MONTHS:
+                    return None
+                values["m"] = _MONTHS.index(value[:3]) + 1
+            elif letter == "p":
+                values["p"] = 12 if value == "PM" else 0
+            elif letter not in "aAZf":
+                values[{"e": "d"}.get(letter, letter)] = int(value)
+        return values, offset
+
+    def format(self, moment: datetime) -> str:
+        """Write an aware time; the seconds have no fraction."""
+        parts = list(self.elements)
+        for i in range(1, len(parts), 2):
+            directive = parts[i]
+            if directive == "%:z":
+                zone = moment.strftime("%z")
+                parts[i] = zone[:3] + ":" + zone[3:5]
+            elif "%f" in directive:
+                parts[i] = directive[0] + "0" * int(directive[3:] or 0) if directive != "%f" else "000000"
+            else:
+                parts[i] = moment.strftime(directive)
+        return "".join(parts)
+
+
+def _offset(text: str) -> timedelta:
+    """Read an offset from UTC such as Z, +0200 or -07:00."""
+    if text == "Z":
+        return timedelta(0)
+    digits = text[1:].replace(":", "")
+    size = timedelta(hours=int(digits[:2]), minutes=int(digits[2:4]))
+    return -size if text[0] == "-" else size
+
+
+def _moment(values: dict[str, int], year: int) -> datetime:
+    """Make a naive time of a stamp's values; ValueError where there is no such time."""
+    if "I" in values:
+        values["H"] = values["I"] % 12 + values.get("p", 0)
+    if "y" in values:
+        year = 2000 + values["y"]
+    return datetime(
+        values.get("Y", year), values["m"], values["d"], values["H"], values["M"], min(values.get("S", 0), 59)
+    )
+
+
+# The forms tried after the configured one: the plugin's own, ISO 8601 as of 12.x and rsyslog, and rsyslog's old one.
+KNOWN_LAYOUTS = tuple(
+    Layout.of(text)
+    for text in ("%Y%m%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%f%:z", "%Y-%m-%dT%H:%M:%S%:z", "%Y%m%dT%H:%M:%S%f%z", "%b %e %H:%M:%S")
+)
+
+
+def epoch(naive: datetime, zone: Optional[tzinfo], fold: int) -> int:
+    """Return the instant of a local time in a zone (None: the system's); `fold` 1 is the second of two."""
+    return int((naive.replace(tzinfo=zone, fold=fold) if zone else naive.replace(fold=fold)).timestamp())
+
+
+def local(instant: int, zone: Optional[tzinfo]) -> datetime:
+    """Return the aware local time of an instant in a zone (None: the system's)."""
+    return datetime.fromtimestamp(instant, zone) if zone else datetime.fromtimestamp(instant, timezone.utc).astimezone()
+
+
+class Clock(dict[bytes, int]):
+    """The instants of a log's stamps, remembered, as a second holds many records.
+
+    `fold` 1 reads the hour that autumn repeats as its second pass; `written` is an instant at which the file
+    had been written, from which the year of a stamp without one follows.  A stamp that no layout fits raises
+    ValueError.
+    """
+
+    def __init__(self, layout: Layout, zone: Optional[tzinfo], fold: int = 0, written: int = 0) -> None:
+        self.layouts = (layout, *(known for known in KNOWN_LAYOUTS if known.text != layout.text))
+        self.zone, self.fold, self.written = zone, fold, written
+        self.minutes: dict[bytes, int] = {}
+
+    def __missing__(self, stamp: bytes) -> int:
+        if len(self) > 4096:
+            self.clear()
+            self.minutes.clear()
+        text = stamp.rpartition(b"\n")[2].lstrip(b"\0")
+        minute, seconds = text[:-2], text[-2:]
+        start = self.minutes.get(minute)
+        if start is not None and seconds.isdigit():
+            instant = start + int(seconds)
+        else:
+            instant = self._read(text)
+            if minute.endswith(b":"):
+                self.minutes[minute] = instant - int(seconds)
+        self[stamp] = instant
+        return instant
+
+    def _read(self, stamp: bytes) -> int:
+        text = stamp.decode("ascii")
+        for layout in self.layouts:
+            parsed = layout.parse(text)
+            if parsed:
+                return self._instant(*parsed)
+        raise ValueError(f"not a time: {text!r}")
+
+    def _instant(self, values: dict[str, int], offset: Optional[timedelta]) -> int:
+        year = local(self.written, self.zone).year
+        naive = _moment(values, year)
+        if offset is not None:
+            return int((naive - offset).replace(tzinfo=timezone.utc).timestamp())
+        instant = epoch(naive, self.zone, self.fold)
+        if not {"Y", "y"} & values.keys() and instant > self.written + 86400:
+            instant = epoch(_moment(values, year - 1), self.zone, self.fold)
+        return instant
+
+
+def repeats(naive: datetime, zone: Optional[tzinfo]) -> bool:
+    """Tell whether a local time comes twice."""
+    return epoch(naive, zone, 0) < epoch(naive, zone, 1)
+
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Log files: bytes by offset, plain or compressed
+# ---------------------------------------------------------------------------------------------------------
+
+COMPRESSIONS = (".gz", ".bz2", ".xz")
+
+
+@dataclass
+class LogFile:
+    """An open audit log.
+
+    `size` is in bytes of log text, 0 for a compressed log until its end was read; `head` its first bytes;
+    `start` and `end` bound what is to be read; `tail` is where the part starts that the next run reads again;
+    `live` tells that the server may still write to it; `first` and `last` are the instants of its first and its
+    last record.  `before` and `after` are the logs that were written before and after it.
+    """
+
+    path: str
+    descriptor: int
+    device: int
+    inode: int
+    stored_size: int
+    modified: int
+    compressed: bool
+    size: int
+    head: bytes = b""
+    start: int = 0
+    tail: int = 0
+    end: int = 0
+    live: bool = False
+    unchanged: bool = False
+    known: Optional[Known] = None
+    first: Optional[int] = None
+    last: Optional[int] = None
+    before: Optional[LogFile] = None
+    after: Optional[LogFile] = None
+    _stream: Optional[IO[bytes]] = None
+    _recent: bytes = b""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes of log text from `offset`; less only at the end."""
+        if self.compressed:
+            return self._decompress(offset, size)
+        cold = _not_cached(self.descriptor, offset)
+        data = os.pread(self.descriptor, size, offset)
+        if cold:
+            os.posix_fadvise(self.descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
+        return data
+
+    def _decompress(self, offset: int, size: int) -> bytes:
+        """Read on in the stream, which keeps a little of what it gave; only what lies further back costs a new start."""
+        stream = self._stream
+        if stream is None or offset < stream.tell() - len(self._recent):
+            stream = self._stream = _open_compressed(self.path, self.descriptor)
+            self._recent = b""
+        while offset > stream.tell():
+            skipped = stream.read(min(BLOCK, offset - stream.tell()))
+            if not skipped:
+                return b""
+            self._recent = skipped[-KEPT:]
+        back = stream.tell() - offset
+        kept = self._recent[len(self._recent) - back :] if back else b""
+        fresh = stream.read(size - len(kept)) if size > len(kept) else b""
+        self._recent = (self._recent + fresh)[-KEPT:]
+        return (kept + fresh)[:size]
+
+
+def _not_cached(descriptor: int, offset: int) -> bool:
+    """Tell that the page at `offset` is not in the page cache, where the file system can say it."""
+    try:
+        os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _open_compressed(path: str, descriptor: int) -> IO[bytes]:
+    """Open a compressed log from its start; a module is loaded only where it is needed."""
+    raw = os.fdopen(os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY), "rb")
+    if path.endswith(".gz"):
+        import gzip
+
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
+    if path.endswith(".bz2"):
+        import bz2
+
+        return bz2.BZ2File(raw)
+    import lzma
+
+    return lzma.LZMAFile(raw)
+
+
+def blocks(log: LogFile, start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
+    r"""Yield the lines from `start` to `end` in pieces: offsets of start and end, and b"\n" with the lines.
+
+    Of a line longer than a block only the last bytes are given, as no record of a connection is that long.
+    """
+    position, rest, data = start, b"", b"\n"
+    while position < end and data:
+        data = log.read(position, min(BLOCK, end - position))
+        position += len(data)
+        cut = data.rfind(b"\n") + 1 if data and position < end else len(data)
+        if data and not cut:
+            rest = (rest + data)[-LONGEST_RECORD:]
+            continue
+        piece = b"\n" + rest + data[:cut]
+        rest = data[cut:]
+        stop = position - len(rest)
+        if len(piece) > 1:
+            yield stop - len(piece) + 1, stop, piece if piece.endswith(b"\n") else piece + b"\n"
+
+
+def line_start(log: LogFile, offset: int) -> int:
+    """Return where the first line starts that starts at `offset` or later; the log's end if there is none."""
+    position = max(0, offset - 1)
+    while offset > 0:
+        data = log.read(position, WINDOW)
+        found = data.find(b"\n")
+        if found >= 0 or not data:
+            return position + found + 1
+        position += len(data)
+    return 0
+
+
+def last_line_end(log: LogFile) -> int:
+    """Return where the last whole line of a plain log ends."""
+    position = log.size
+    while position > 0:
+        start = max(0, position - WINDOW)
+        found = log.read(start, position - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        position = start
+    return 0
+
+
+def marked_lines(text: bytes, mark: bytes) -> Iterator[tuple[int, bytes]]:
+    r"""Yield position and bytes of each line of `text` (which starts with b"\n") that holds `mark`."""
+    at = text.find(mark)
+    while at >= 0:
+        begin, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
+        yield begin, text[begin:end]
+        at = text.find(mark, end)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Scan: the logins of a stretch of log
+# ---------------------------------------------------------------------------------------------------------
+#
+# Why it is fast and yet exact.  One regular expression takes the whole plain logins out of a block at the speed
+# of C.  What it leaves is searched for the mark that every login bears, and each line with that mark is read by
+# the strict grammar: so every mark is accounted for, by the expression or line by line.  Where marks are few
+# (QUERY records), finding them is faster than the expression, which is then tried on their lines only.  The
+# stamps of a block are nearly always in order; then of equal names the last is the latest, and dicts made of
+# lists do the work.  Where they are not in order, each record is compared.
+
+
+class Extreme(NamedTuple):
+    """When an account logged in, and the offsets of the block of lines that says so."""
+
+    instant: int
+    start: int
+    stop: int
+
+
+@dataclass
+class Found:
+    """What a stretch of log holds; a key is b"user,host"."""
+
+    newest: dict[bytes, Extreme] = field(default_factory=dict)
+    oldest: dict[bytes, Extreme] = field(default_factory=dict)
+    proxied: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)  # instant, offset, connection id
+    changes: dict[int, int] = field(default_factory=dict)  # connection id: instant of its last change of user
+    torn: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # instant, offset
+    unparsed: list[int] = field(default_factory=list)  # the first few offsets
+    unparsed_count: int = 0
+    end: int = 0  # where the last line ended
+
+    def login(self, key: bytes, extreme: Extreme) -> None:
+        """Take in one login."""
+        newest = self.newest.get(key)
+        if newest is None or extreme.instant > newest.instant:
+            self.newest[key] = extreme
+        oldest = self.oldest.get(key)
+        if oldest is None or extreme.instant < oldest.instant:
+            self.oldest[key] = extreme
+
+    def not_understood(self, offset: int) -> None:
+        """Count a line that is no record."""
+        self.unparsed_count += 1
+        if len(self.unparsed) < 3:
+            self.unparsed.append(offset)
+
+
+class Scanner:
+    """Reads stretches of one log, and remembers what suits it: how dense logins are, whether hosts have ports."""
+
+    def __init__(self, log: LogFile, clock: Clock) -> None:
+        self.log, self.clock = log, clock
+        self.pattern = plain_login(clock.layouts[0].width, ports=False)
+        self.dense = False
+
+    def scan(self, start: int, end: int, thorough: bool) -> Found:
+        """Return what the lines that start in [start, end) hold.
+
+        `thorough` looks at the beginning of every line; without it, where logins are few, only at the lines
+        that bear a login's mark: over gigabytes of queries the rest would take a third of the time.
+        """
+        found = Found()
+        for begin, stop, block in blocks(self.log, start, end):
+            if self.dense:
+                parts = self.pattern.split(block)
+                stamps, keys, rest = parts[1::3], parts[2::3], b"".join(parts[::3])
+                odd = [(begin + block.find(line) - 1, line) for _, line in marked_lines(rest, LOGIN_MARK)]
+            else:
+                stamps, keys, odd = self._sparse(begin, block)
+                rest = block
+            for offset, line in odd:
+                self._odd(line, offset, begin, stop, found)
+            self._logins(stamps, keys, begin, stop, found)
+            self._other_records(rest, begin, block, found)
+            if thorough or self.dense:
+                for match in _NO_RECORD.finditer(rest):
+                    line = rest[match.end() : rest.find(b"\n", match.end())]
+                    if LOGIN_MARK not in line:
+                        found.not_understood(begin + block.find(b"\n" + line))
+            self.dense = len(keys) * 2048 > len(block)
+            found.end = stop
+        return found
+
+    def _sparse(self, begin: int, block: bytes) -> tuple[list[bytes], list[bytes], list[tuple[int, bytes]]]:
+        """Return stamps and keys of the plain logins, and offset and bytes of the other lines with their mark."""
+        stamps: list[bytes] = []
+        keys: list[bytes] = []
+        odd: list[tuple[int, bytes]] = []
+        at = block.find(LOGIN_MARK)
+        while at >= 0:
+            line = block.rfind(b"\n", 0, at)
+            match = self.pattern.match(block, line)
+            if match:
+                stamps.append(match[1])
+                keys.append(match[2])
+            end = block.find(b"\n", at)
+            if not match:
+                odd.append((begin + line, block[line + 1 : end]))
+            at = block.find(LOGIN_MARK, end)
+        return stamps, keys, odd
+
+    def _logins(self, stamps: list[bytes], keys: list[bytes], begin: int, stop: int, found: Found) -> None:
+        """Take in the plain logins of a block."""
+        try:
+            instants = list(map(self.clock.__getitem__, stamps))
+        except ValueError:
+            for stamp, key in zip(stamps, keys):
+                self._odd(b"%b,,%b,0,0,CONNECT,,,0" % (stamp, key), begin, begin, stop, found)
+            return
+        if instants == sorted(instants):
+            last = dict(zip(keys, instants))
+            first = dict(zip(reversed(keys), reversed(instants)))
+        else:
+            last, first = {}, {}
+            for key, instant in zip(keys, instants):
+                last[key] = max(instant, last.get(key, instant))
+                first[key] = min(instant, first.get(key, instant))
+        for key, instant in last.items():
+            known = found.newest.get(key)
+            if known is not None and b":" not in key:
+                if instant > known[0]:
+                    found.newest[key] = Extreme(instant, begin, stop)
+                if first[key] < found.oldest[key][0]:
+                    found.oldest[key] = Extreme(first[key], begin, stop)
+                continue
+            name = self._plain_key(key, begin, found)
+            if name is not None:
+                found.login(name, Extreme(instant, begin, stop))
+                found.login(name, Extreme(first[key], begin, stop))
+
+    def _plain_key(self, key: bytes, begin: int, found: Found) -> Optional[bytes]:
+        """Return a key as it is kept, without the port; None if the expression ran over the end of a line."""
+        if b"\n" in key or b"\0" in key:
+            found.not_understood(begin)
+            return None
+        user, _, host = key.rpartition(b",")
+        if b":" not in host:
+            return key
+        without = without_port(host)
+        if without != host:
+            self.pattern = plain_login(self.clock.layouts[0].width, ports=True)
+        return user + b"," + without
+
+    def _odd(self, line: bytes, offset: int, begin: int, stop: int, found: Found) -> None:
+        """Take in a line with a login's mark by the strict grammar; a query's text may bear the mark as well."""
+        record = parse_connection(line)
+        try:
+            if record and record.operation == b"CONNECT" and not record.retcode:
+                instant = self.clock[record.stamp]
+                if b"\0" in record.user:
+                    raise ValueError("no name holds NUL")
+                if not record.torn:
+                    found.login(key_of(record), Extreme(instant, begin, stop))
+                    return
+                for reading in (record, parse_torn(line)):
+                    if reading:
+                        found.torn[key_of(reading)] = max((instant, offset), found.torn.get(key_of(reading), (0, 0)))
+            elif not record and not _QUERY_END.search(line):
+                raise ValueError("no record")
+        except ValueError:
+            found.not_understood(offset)
+
+    def _other_records(self, rest: bytes, begin: int, block: bytes, found: Found) -> None:
+        """Take in the records of proxied logins and of changes of user."""
+        for mark in (PROXY_MARK, CHANGE_MARK):
+            if mark not in rest:
+                continue
+            for at, line in marked_lines(rest, mark):
+                record = parse_connection(line)
+                if record is None or record.torn or record.retcode:
+                    continue
+                try:
+                    instant = self.clock[record.stamp]
+                except ValueError:
+                    continue
+                if record.operation == b"PROXY_CONNECT":
+                    offset = begin + (at if rest is block else block.find(line)) - 1
+                    key = key_of(record)
+                    found.proxied[key] = max((instant, offset, record.connection), found.proxied.get(key, (0, 0, 0)))
+                elif record.operation == b"CHANGEUSER" and not record.user:
+                    found.changes[record.connection] = max(instant, found.changes.get(record.connection, 0))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Judge: logins that the log itself contradicts
+# ---------------------------------------------------------------------------------------------------------
+#
+# The user name is written raw, so anybody who reaches the port can write whole lines: by syntax a forged login
+# is like a true one.  But the line is written again at the end of his session, and the server gives each
+# connection its own id.  So a login is suspect if, within WINDOW bytes before or after it,
+#   - another CONNECT, or a FAILED_CONNECT, bears its connection id, and the server was not started in between;
+#   - the next line has no stamp (it is the rest of a name with a line end), or the line before is stamped and
+#     breaks off;
+#   - it names another server host than most of up to 16 records before it, and than most of those after it;
+#   - its stamp is not between those of its neighbours (2 s are allowed), which are in order themselves;
+#   - its connection id is far from those of up to 16 neighbours on either side: by 1000, or by what the server
+#     gives out in 30 s where that is more;
+# or if it stands glued to a torn record.  Only a login that would change the stored facts is judged.  The rule
+# can be turned against a true login, so a suspect one is kept apart and shown, never dropped.
+
+
+class Seen(NamedTuple):
+    """A CONNECT or FAILED_CONNECT record in a window."""
+
+    offset: int
+    instant: int
+    serverhost: bytes
+    key: bytes
+    connection: int
+    refused: bool
+
+
+class Window:
+    """The records around a block of lines: `text` starts with a line end and its first line stands at `base`."""
+
+    def __init__(self, text: bytes, base: int, clock: Clock) -> None:
+        self.text, self.base = text, base
+        self.seen: list[Seen] = []
+        lines = [(at, line, False) for at, line in marked_lines(text, LOGIN_MARK)]
+        lines += [(at, line, True) for at, line in marked_lines(text, REFUSED_MARK)]
+        for at, line, refused in sorted(lines):
+            self._see(at, line, refused, clock)
+        ids: dict[int, list[int]] = {}
+        for i, seen in enumerate(self.seen):
+            ids.setdefault(seen.connection, []).append(i)
+        self.shared = {connection: places for connection, places in ids.items() if len(places) > 1}
+
+    def _see(self, at: int, line: bytes, refused: bool, clock: Clock) -> None:
+        match = _SEEN.fullmatch(line)
+        try:
+            if match:
+                stamp, serverhost, key, connection = match.groups()
+                user, _, host = key.rpartition(b",")
+                key = user + b"," + without_port(host) if b":" in host else key
+                self.seen.append(Seen(self.base + at - 1, clock[stamp], serverhost, key, int(connection), refused))
+                return
+            record = parse_connection(line)
+            if record and not record.torn and record.operation == (b"FAILED_CONNECT" if refused else b"CONNECT"):
+                instant = clock[record.stamp]
+                self.seen.append(
+                    Seen(self.base + at - 1, instant, record.serverhost, key_of(record), record.connection, refused)
+                )
+        except ValueError:
+            return
+
+    def contradiction(self, i: int) -> Optional[str]:
+        """Return why record i is suspect, in words, or None."""
+        record = self.seen[i]
+        for j in self.shared.get(record.connection, ()):
+            other = self.seen[j]
+            if j != i and abs(other.offset - record.offset) <= WINDOW and not self._started(min(i, j), max(i, j)):
+                return "its connection id was also refused" if other.refused else "its connection id stands in two logins"
+        return self._broken_neighbour(record) or self._stranger(i)
+
+    def _started(self, i: int, j: int) -> bool:
+        """Tell whether the server was started between records i and j: ids begin anew, time has passed, ids go on."""
+        for k in range(i + 1, j + 1):
+            last, this = self.seen[k - 1], self.seen[k]
+            if this.connection < last.connection + (k == j) and this.instant >= last.instant + 2:
+                after = self.seen[k + 1] if k + 1 < len(self.seen) else this
+                if this.connection <= after.connection <= this.connection + 50:
+                    return True
+        return False
+
+    def _broken_neighbour(self, record: Seen) -> Optional[str]:
+        """Look at the lines before and after a record for the pieces of a name with a line end."""
+        begin = record.offset - self.base + 1
+        end = self.text.find(b"\n", begin)
+        following = self.text[end : self.text.find(b"\n", end + 1) + 1]
+        if len(following) > 2 and _NO_RECORD.match(following):
+            return "the line after it is the rest of a name"
+        previous = self.text[self.text.rfind(b"\n", 0, begin - 1) + 1 : begin - 1]
+        if previous and _STAMPED.match(previous) and not _COMPLETE.search(previous):
+            return "the line before it breaks off"
+        return None
+
+    def _stranger(self, i: int) -> Optional[str]:
+        """Compare a record with its neighbours."""
+        record = self.seen[i]
+        near = [s for s in self.seen[max(0, i - 16) : i] if record.offset - s.offset <= WINDOW]
+        far = [s for s in self.seen[i + 1 : i + 17] if s.offset - record.offset <= WINDOW]
+        if not near or not far:
+            return None
+        usual = _usual([s.serverhost for s in near], record.serverhost)
+        if usual != record.serverhost and usual == _usual([s.serverhost for s in far], record.serverhost):
+            return "it names another server host than its neighbours"
+        last, following = near[-1].instant, far[0].instant
+        if last <= following + 2 and not last - 2 <= record.instant <= following + 2:
+            return "its time is not between those of its neighbours"
+        others = near + far
+        low, high = min(s.connection for s in others), max(s.connection for s in others)
+        seconds = max(1, max(s.instant for s in others) - min(s.instant for s in others))
+        slack = max(1000, 30 * (high - low) // seconds)
+        if not low - slack <= record.connection <= high + slack:
+            return "its connection id is far from those of its neighbours"
+        return None
+
+
+def _usual(names: list[bytes], mine: bytes) -> bytes:
+    """Return the name that stands there most often, `mine` if it is one of them."""
+    counts = {name: names.count(name) for name in {*names, mine}}
+    return max(counts, key=lambda name: (counts[name], name == mine))
+
+
+def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
+    """Read the records around the lines of [start, stop), over the borders of the file where a rotation cut it."""
+    base = max(0, start - WINDOW)
+    text = log.read(base, stop - base + WINDOW)
+    if base:
+        cut = text.find(b"\n") + 1
+        base, text = base + cut, text[cut:]
+    elif log.before is not None and not log.before.compressed and log.before.end:
+        tail = log.before.read(max(0, log.before.end - WINDOW), min(WINDOW, log.before.end))
+        tail = tail[tail.find(b"\n") + 1 :] if log.before.end > WINDOW else tail
+        base, text = base - len(tail), tail + text
+    if log.after is not None and stop + WINDOW > log.end:
+        text = text[: log.end - base] + log.after.read(0, WINDOW)
+    return Window(b"\n" + text[: text.rfind(b"\n") + 1], base, clock)
+
+
+class Judged(NamedTuple):
+    """What stands of an account's logins in a stretch of log: instants, and the latest suspect one."""
+
+    first: Optional[int]
+    last: Optional[int]
+    suspect: Optional[tuple[int, int, str]]  # instant, offset, reason
+
+
+def judge(around: Window, start: int, stop: int, wanted: dict[bytes, Optional[int]]) -> dict[bytes, Judged]:
+    """Judge the logins of [start, stop) of the wanted keys, or only those at the instant given for a key."""
+    result: dict[bytes, Judged] = {}
+    for i, seen in enumerate(around.seen):
+        if seen.refused or seen.key not in wanted or not start <= seen.offset < stop:
+            continue
+        if wanted[seen.key] not in (None, seen.instant):
+            continue
+        known = result.get(seen.key, Judged(None, None, None))
+        reason = around.contradiction(i)
+        if reason:
+            result[seen.key] = known._replace(suspect=max(known.suspect or (0, 0, ""), (seen.instant, seen.offset, reason)))
+        else:
+            first, last = known.first or seen.instant, known.last or seen.instant
+            result[seen.key] = known._replace(first=min(first, seen.instant), last=max(last, seen.instant))
+    return result
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Work: stretches of log shared out to processes, and what they found put together
+# ---------------------------------------------------------------------------------------------------------
+
+
+class Task(NamedTuple):
+    """A stretch of a log; `settled` is False for the last bytes of a live log, which the next run reads again."""
+
+    log: LogFile
+    start: int
+    end: int
+    settled: bool
+    fold: int
+
+
+# What a worker reports, made of plain values so that it can cross a pipe:
+# (LOGIN, settled, key, first, last), (PROXIED, settled, key, instant, instant),
+# (SUSPECT, settled, key, instant, path, offset, reason), (CHANGE, settled, connection id, instant),
+# (UNPARSED, path, offsets, count), (LENGTH, number of the task, length of the compressed log's text)
+LOGIN, PROXIED, SUSPECT, CHANGE = "login", "proxied", "suspect", "change"
+UNPARSED, LENGTH = "unparsed", "length"
+Report = tuple[Any, ...]
+Sink = Callable[[list[Report]], None]
+
+
+@dataclass
+class _Bucket:
+    """Facts of the settled logs, or of the last bytes of the live one."""
+
+    certain: dict[bytes, int] = field(default_factory=dict)
+    oldest: dict[bytes, tuple[int, int, int, int]] = field(default_factory=dict)  # instant, task, start, stop
+    suspects: dict[bytes, tuple[int, str, int, str]] = field(default_factory=dict)  # instant, path, offset, reason
+
+    def suspect(self, key: bytes, instant: int, path: str, offset: int, reason: str) -> None:
+        self.suspects[key] = max((instant, path, offset, reason), self.suspects.get(key, (0, "", 0, "")))
+
+
+class Worker:
+    """Does tasks and reports to a sink.  The newest task comes first, so that few logins have to be judged."""
+
+    def __init__(self, tasks: Sequence[Task], clock_of: Callable[[Task], Clock], thorough: bool, sink: Sink) -> None:
+        self.tasks, self.clock_of, self.thorough, self.sink = tasks, clock_of, thorough, sink
+        self.scanners: dict[tuple[int, int], Scanner] = {}
+        self.done: list[int] = []
+        self.buckets = {True: _Bucket(), False: _Bucket()}
+
+    def scanner(self, task: Task) -> Scanner:
+        """Return the scanner of a task's log."""
+        name = id(task.log), task.fold
+        if name not in self.scanners:
+            self.scanners[name] = Scanner(task.log, self.clock_of(task))
+        return self.scanners[name]
+
+    def do(self, number: int) -> None:
+        """Do one task."""
+        task = self.tasks[number]
+        found = self.scanner(task).scan(task.start, task.end, self.thorough)
+        bucket = self.buckets[task.settled]
+        self.done.append(number)
+        newer = {key: new for key, new in found.newest.items() if new.instant > bucket.certain.get(key, -1)}
+        doubtful = self._verify(task, bucket, newer)
+        if doubtful:
+            self._carefully(task, bucket, doubtful)
+        for key, old in found.oldest.items():
+            if old.instant < bucket.oldest.get(key, (old.instant + 1,))[0]:
+                bucket.oldest[key] = (old.instant, number, old.start, old.stop)
+        for key, (instant, offset) in found.torn.items():
+            bucket.suspect(key, instant, task.log.path, offset, "it is glued to a torn record")
+        reports: list[Report] = [(CHANGE, task.settled, connection, at) for connection, at in found.changes.items()]
+        reports += self._proxied(task, bucket, found)
+        if found.unparsed_count:
+            reports.append((UNPARSED, task.log.path, found.unparsed, found.unparsed_count))
+        if task.log.compressed:
+            reports.append((LENGTH, number, found.end))
+        if reports:
+            self.sink(reports)
+        if len(bucket.oldest) > MANY_ACCOUNTS:
+            self.flush()
+
+    def _verify(self, task: Task, bucket: _Bucket, newer: dict[bytes, Extreme]) -> list[bytes]:
+        """Judge the latest login of each key; keep the certain ones, return the keys of the others."""
+        places: dict[tuple[int, int], dict[bytes, Optional[int]]] = {}
+        for key, new in newer.items():
+            places.setdefault((new.start, new.stop), {})[key] = new.instant
+        doubtful = []
+        for (start, stop), wanted in sorted(places.items()):
+            around = window(task.log, start, stop, self.scanner(task).clock)
+            judged = judge(around, start, stop, wanted)
+            for key, instant in wanted.items():
+                if key in judged and judged[key].last is None:
+                    doubtful.append(key)
+                else:
+                    bucket.certain[key] = cast(int, instant)
+        return doubtful
+
+    def _carefully(self, task: Task, bucket: _Bucket, keys: list[bytes]) -> None:
+        """Judge every login of some keys, since the latest is suspect."""
+        for key, judged in self._judge_all(task, keys).items():
+            if judged.last is not None:
+                bucket.certain[key] = max(judged.last, bucket.certain.get(key, judged.last))
+            if judged.suspect and judged.suspect[0] > bucket.certain.get(key, -1):
+                instant, offset, reason = judged.suspect
+                bucket.suspect(key, instant, task.log.path, offset, reason)
+
+    def _judge_all(self, task: Task, keys: Iterable[bytes]) -> dict[bytes, Judged]:
+        wanted: dict[bytes, Optional[int]] = dict.fromkeys(keys)
+        names = {b"," + key.rpartition(b",")[0] + b"," for key in wanted}
+        result: dict[bytes, Judged] = {}
+        for start, stop, block in blocks(task.log, task.start, task.end):
+            if len(names) < 16 and not any(name in block for name in names):
+                continue
+            around = window(task.log, start, stop, self.scanner(task).clock)
+            for key, judged in judge(around, start, stop, wanted).items():
+                result[key] = _both(result[key], judged) if key in result else judged
+        return result
+
+    def _proxied(self, task: Task, bucket: _Bucket, found: Found) -> list[Report]:
+        """Accept a proxied login if a login of the same connection that nothing contradicts stands beside it."""
+        reports: list[Report] = []
+        for key, (instant, offset, connection) in found.proxied.items():
+            around = window(task.log, offset, offset + 1, self.scanner(task).clock)
+            places = [i for i, seen in enumerate(around.seen) if seen.connection == connection and not seen.refused]
+            if places and not around.contradiction(places[-1]):
+                reports.append((PROXIED, task.settled, key, instant, instant))
+            else:
+                bucket.suspect(key, instant, task.log.path, offset, "it is proxied, with no certain login beside it")
+        return reports
+
+    def flush(self) -> None:
+        """Judge the earliest login of each certain account, and report what is known so far."""
+        for settled, bucket in self.buckets.items():
+            firsts = self._firsts(bucket)
+            reports: list[Report] = [
+                (LOGIN, settled, key, firsts.get(key, last), last) for key, last in bucket.certain.items()
+            ]
+            reports += [(SUSPECT, settled, key, *suspect) for key, suspect in bucket.suspects.items()]
+            if reports:
+                self.sink(reports)
+            self.buckets[settled] = _Bucket()
+
+    def _firsts(self, bucket: _Bucket) -> dict[bytes, int]:
+        """Return the earliest certain login of each key that has one."""
+        firsts: dict[bytes, int] = {}
+        places: dict[tuple[int, int, int], dict[bytes, Optional[int]]] = {}
+        for key, (instant, number, start, stop) in bucket.oldest.items():
+            if bucket.certain.get(key) == instant:
+                firsts[key] = instant
+            elif key in bucket.certain:
+                places.setdefault((number, start, stop), {})[key] = instant
+        doubtful: set[bytes] = set()
+        for (number, start, stop), wanted in sorted(places.items()):
+            task = self.tasks[number]
+            judged = judge(window(task.log, start, stop, self.scanner(task).clock), start, stop, wanted)
+            for key, instant in wanted.items():
+                if key in judged and judged[key].first is None:
+                    doubtful.add(key)
+                else:
+                    firsts[key] = cast(int, instant)
+        for number in sorted(self.done) if doubtful else ():
+            if self.tasks[number].settled is (bucket is self.buckets[True]):
+                for key, found in self._judge_all(self.tasks[number], doubtful).items():
+                    if found.first is not None:
+                        firsts[key] = min(found.first, firsts.get(key, found.first))
+        return firsts
+
+
+def _both(a: Judged, b: Judged) -> Judged:
+    """Put together what was judged of an account in two stretches."""
+    firsts = [x for x in (a.first, b.first) if x is not None]
+    lasts = [x for x in (a.last, b.last) if x is not None]
+    suspects = [x for x in (a.suspect, b.suspect) if x is not None]
+    return Judged(min(firsts, default=None), max(lasts, default=None), max(suspects, default=None))
+
+
+def run_tasks(
+    tasks: Sequence[Task], clock_of: Callable[[Task], Clock], workers: int, sink: Sink, progress: Progress
+) -> None:
+    """Do all tasks, in this process and as many others as pay, and hand what they find to `sink`.
+
+    A pipe filled with the numbers of the tasks is the queue: whoever is free takes the next.
+    """
+    total = sum(task.end - task.start for task in tasks)
+    thorough = total < THOROUGH_BELOW
+    workers = min(workers, len(tasks), len(os.sched_getaffinity(0))) if total >= PARALLEL_FROM else 1
+    if workers <= 1:
+        worker = Worker(tasks, clock_of, thorough, sink)
+        for number in range(len(tasks)):
+            worker.do(number)
+            progress.show(sum(task.end - task.start for task in tasks[: number + 1]), total)
+        worker.flush()
+        return
+    queue, children = _Queue(len(tasks)), []
+    for _ in range(workers - 1):
+        children.append(_start_child(tasks, clock_of, thorough, queue))
+    worker = Worker(tasks, clock_of, thorough, sink)
+    while (number := queue.take()) is not None:
+        worker.do(number)
+        progress.show(sum(task.end - task.start for task in tasks[: number + 1]), total)
+    worker.flush()
+    for pid, results in children:
+        _read_child(pid, results, sink)
+
+
+# fcntl.F_SETPIPE_SZ, which Python names from 3.10 on (linux/fcntl.h).
+_F_SETPIPE_SZ = 1031
+
+
+class _Queue:
+    """Numbers 0 to count - 1, each taken once by some process."""
+
+    def __init__(self, count: int) -> None:
+        self.reader, writer = os.pipe()
+        numbers = b"".join(number.to_bytes(4, "big") for number in range(count))
+        if len(numbers) > select.PIPE_BUF:
+            fcntl.fcntl(writer, _F_SETPIPE_SZ, len(numbers))
+        os.write(writer, numbers)
+        os.close(writer)
+
+    def take(self) -> Optional[int]:
+        """Return the next number, None if there is none left."""
+        data = os.read(self.reader, 4)
+        return int.from_bytes(data, "big") if data else None
+
+
+def _start_child(
+    tasks: Sequence[Task], clock_of: Callable[[Task], Clock], thorough: bool, queue: _Queue
+) -> tuple[int, int]:
+    """Fork a process that takes tasks from the queue; return its id and the pipe it reports to."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writer)
+        return pid, reader
+    try:
+        os.close(reader)
+
+        def send(reports: list[Report]) -> None:
+            data = marshal.dumps(reports)
+            _write_all(writer, len(data).to_bytes(8, "big") + data)
+
+        worker = Worker(tasks, clock_of, thorough, send)
+        parent = os.getppid()
+        while os.getppid() == parent and (number := queue.take()) is not None:
+            worker.do(number)
+        worker.flush()
+        _write_all(writer, bytes(8))
+        os._exit(0)
+    except BaseException as error:  # the parent says it: a child must never run the parent's code
+        with contextlib.suppress(OSError):
+            os.write(2, f"conntracker: ERROR: a worker process failed: {error!r}\n".encode())
+        os._exit(1)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _read_child(pid: int, descriptor: int, sink: Sink) -> None:
+    """Take over what a child found; a child that died before its end fails the run."""
+    with os.fdopen(descriptor, "rb") as pipe:
+        while True:
+            size = int.from_bytes(pipe.read(8), "big")
+            if not size:
+                break
+            sink(marshal.loads(pipe.read(size)))
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise LogError("a worker process ended before its work was done: nothing was stored: run again")
+
+
+class Progress:
+    """One line on a terminal, from the third second on."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.shown = False
+        self.wanted = sys.stderr.isatty()
+
+    def show(self, done: int, total: int) -> None:
+        """Say how far the work is; bytes."""
+        seconds = time.monotonic() - self.began
+        if self.wanted and seconds > 2 and done:
+            left = seconds * (total - done) / done
+            rate = done / seconds / 1e6
+            sys.stderr.write(f"\r{done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate:.0f} MB/s, {left:.0f} s left ")
+            sys.stderr.flush()
+            self.shown = True
+
+    def close(self) -> None:
+        if self.shown:
+            sys.stderr.write("\r\x1b[K")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Sessions that change their user
+# ---------------------------------------------------------------------------------------------------------
+#
+# A successful COM_CHANGE_USER is logged without a name.  The CONNECT of the same connection id tells the client
+# host, and its DISCONNECT names the session's last user.  Only where there are such records are sessions
+# followed, from record to record in the order of the log.
+
+_SESSION_RECORD = re.compile(rb",(-?[0-9]+),0,(?:CONNECT|CHANGEUSER|DISCONNECT),")
+
+
+@dataclass
+class Sessions:
+    """Open sessions that changed their user (connection id: client host, empty if unknown), and what they tell."""
+
+    open: dict[int, bytes]
+    wanted: set[int]
+    hosts: dict[int, bytes] = field(default_factory=dict)
+    ends: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # key: first, last instant
+    changes: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # client host: first, last instant
+
+    def follow(self, task: Task, clock: Clock) -> None:
+        """Take in the records of a stretch of log that belong to the wanted connections."""
+        names = {str(connection).encode() for connection in self.wanted}
+        for _, _, block in blocks(task.log, task.start, task.end):
+            done = 0
+            for match in _SESSION_RECORD.finditer(block):
+                if match[1] in names and match.start() >= done:
+                    done = block.find(b"\n", match.end())
+                    record = parse_connection(block[block.rfind(b"\n", 0, match.start()) + 1 : done])
+                    if record and record.connection in self.wanted:
+                        with contextlib.suppress(ValueError):
+                            self._take(record, clock[record.stamp])
+
+    def _take(self, record: Record, instant: int) -> None:
+        connection = record.connection
+        if record.operation == b"CONNECT":
+            self.hosts[connection] = record.host
+            self.open.pop(connection, None)
+        elif record.operation == b"CHANGEUSER" and not record.user and not record.retcode:
+            host = self.open.setdefault(connection, self.hosts.get(connection, b""))
+            _widen(self.changes, host, instant)
+        elif record.operation == b"DISCONNECT" and connection in self.open:
+            _widen(self.ends, record.user + b"," + self.open.pop(connection), instant)
+
+
+def _widen(facts: dict[bytes, tuple[int, int]], key: bytes, instant: int) -> None:
+    first, last = facts.get(key, (instant, instant))
+    facts[key] = min(first, instant), max(last, instant)
+
+
+def find_hosts(logs: Sequence[LogFile], connections: set[int], clock_of: Callable[[Task], Clock]) -> dict[int, bytes]:
+    """Look for the logins of connections in what earlier runs have read, the latest one counts."""
+    earlier = Sessions({}, connections)
+    for log in logs:
+        task = Task(log, 0, log.start, True, 0)
+        earlier.follow(task, clock_of(task))
+    return earlier.hosts
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Which bytes to read
+# ---------------------------------------------------------------------------------------------------------
+
+
+class Known(NamedTuple):
+    """A log as the last run left it; offsets in bytes of log text, instants in seconds."""
+
+    path: str
+    device: int
+    inode: int
+    stored_size: int
+    modified: int
+    tail: int
+    end: int
+    live: bool
+    first: Optional[int]
+    last: Optional[int]
+    head: bytes
+    before: bytes
+
+
+@dataclass
+class Plan:
+    """What a run reads: logs from the oldest to the newest, and what became of the known ones."""
+
+    logs: list[LogFile]
+    tasks: list[Task]
+    kept: list[Known]
+    gaps: list[tuple[int, int, str]]
+    tails_found: bool
+    tails_unchanged: bool
+
+
+Say = Callable[[str, str], None]
+
+
+def find_logs(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]]:
+    """Open the audit logs that `path` (a folder, a file or a glob) means; return them and the paths not readable.
+
+    In a folder, and beside a file, these are the log and its rotations.  A rotation while looking can hide a
+    file, so the look is repeated until it shows nothing new.
+    """
+    logs: dict[tuple[int, int], LogFile] = {}
+    unreadable: list[str] = []
+    for _ in range(5):
+        fresh = False
+        for candidate in _candidates(path, name):
+            try:
+                log = _open_log(candidate, logs, say)
+            except OSError as error:
+                if error.errno != errno.ENOENT and candidate not in unreadable:
+                    unreadable.append(candidate)
+                    say("ERROR", f"{candidate}: {error.strerror}: the log was not read: let this user read it")
+                continue
+            if log:
+                logs[log.device, log.inode] = log
+                fresh = True
+        if not fresh:
+            break
+    if not logs and not unreadable:
+        raise LogError(f"{path}: no audit log named {name} here: is auditing on, and is AuditLogPath right?")
+    return list(logs.values()), unreadable
+
+
+def _candidates(path: str, name: str) -> list[str]:
+    """Return the paths that may be audit logs."""
+    if os.path.isdir(path):
+        folder = path
+    elif glob.has_magic(path) and not os.path.exists(path):
+        return sorted(glob.glob(path))
+    else:
+        folder, name = os.path.split(path)
+    family = re.compile(re.escape(name) + r"(?:[.-][0-9]+)*(?:\.(?:gz|bz2|xz))?")
+    try:
+        names = os.listdir(folder or ".")
+    except OSError as error:
+        raise LogError(f"{folder}: {error.strerror}: the logs cannot be listed: check AuditLogPath and its permissions") from None
+    return sorted(os.path.join(folder, found) for found in names if family.fullmatch(found))
+
+
+def _open_log(path: str, known: dict[tuple[int, int], LogFile], say: Say) -> Optional[LogFile]:
+    """Open a log; None if it is open already or is no file."""
+    status = os.stat(path)
+    if (status.st_dev, status.st_ino) in known:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        say("WARN", f"{path}: not a file: left out")
+        return None
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    packed = path.endswith(COMPRESSIONS)
+    return LogFile(
+        path,
+        descriptor,
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        packed,
+        0 if packed else status.st_size,
+    )
+
+
+def plan(logs: list[LogFile], unreadable: list[str], known: list[Known], clocks: Clocks) -> Plan:
+    """Decide what to read.
+
+    A log whose size and time are those of the last run is passed over.  Else it goes on where its bytes agree
+    with those of a known log: the same file first, then any other (renamed, copied, compressed), else it is
+    read from 0.  A live log that is found nowhere leaves a gap: what it held after the last position is lost.
+    """
+    same = {(k.device, k.inode): k for k in known}
+    for log in logs:
+        log.known = same.get((log.device, log.inode))
+        if log.known and (log.known.stored_size, log.known.modified) == (log.stored_size, log.modified):
+            log.unchanged, log.head, log.first, log.last = True, log.known.head, log.known.first, log.known.last
+        else:
+            log.known = None
+            _look_at_head(log, clocks)
+    logs.sort(key=_age)
+    _mark_live(logs)
+    for log in logs:
+        if not log.unchanged:
+            log.known = _continued(log, known)
+    found = {id(log.known) for log in logs}
+    tails = [k for k in known if k.live]
+    tails_unchanged = all(any(log.known is k and log.unchanged and log.live for log in logs) for k in tails)
+    for log in logs:
+        _bound(log, tails_unchanged)
+    lost = [k for k in known if id(k) not in found and k.path not in unreadable]
+    return Plan(
+        logs=logs,
+        tasks=_split([task for log in logs for task in _stretches(log, clocks)]),
+        kept=[k for k in known if id(k) not in found and k.path in unreadable],
+        gaps=[_gap(k.last, k.path, logs) for k in lost if k.live and k.last is not None],
+        tails_found=all(id(k) in found for k in tails),
+        tails_unchanged=tails_unchanged,
+    )
+
+
+def _look_at_head(log: LogFile, clocks: Clocks) -> None:
+    """Read the first bytes of a log and the instant of its first record."""
+    start = log.read(0, LONGEST_RECORD)
+    log.head = start[:FINGERPRINT]
+    log.first = next(_instants(start.split(b"\n"), clocks.of(log, 0)), None)
+
+
+def _instants(lines: Iterable[bytes], clock: Clock) -> Iterator[int]:
+    """Yield the instants of those lines that are records."""
+    for line in lines:
+        parts = split_line(line.strip(b"\0\r"))
+        with contextlib.suppress(ValueError):
+            if parts:
+                yield clock[parts[0]]
+
+
+_ROTATION = re.compile(r"\.([0-9]+)(?:\.(?:gz|bz2|xz))?$")
+
+
+def _age(log: LogFile) -> tuple[int, int]:
+    """Sort logs from the oldest to the newest: by the first record, else by the number of the rotation."""
+    number = _ROTATION.search(log.path)
+    return log.modified // 10**9 if log.first is None else log.first, -int(number[1]) if number else 0
+
+
+def _mark_live(logs: list[LogFile]) -> None:
+    """Find the logs that the server may still write to: the last with a record, and the last that was written to."""
+    for older, newer in zip(logs, logs[1:]):
+        older.after, newer.before = newer, older
+    written = [log for log in logs if not log.compressed and log.stored_size]
+    if written:
+        written[-1].live = True
+        max(written, key=lambda log: log.modified).live = True
+
+
+def _continued(log: LogFile, known: list[Known]) -> Optional[Known]:
+    """Return the known log that this one continues."""
+    mine = [k for k in known if k.before and log.head.startswith(k.head)]
+    mine.sort(key=lambda k: ((k.device, k.inode) != (log.device, log.inode), -k.end))
+    for k in mine:
+        if (log.compressed or log.size >= k.end) and log.read(k.end - len(k.before), len(k.before)) == k.before:
+            return k
+    return None
+
+
+def _bound(log: LogFile, tails_unchanged: bool) -> None:
+    """Set from where to where a log is read."""
+    k = log.known
+    if k and log.unchanged and (tails_unchanged or not k.live):
+        log.start = log.tail = log.end = k.end
+        return
+    log.unchanged = False
+    log.start = k.tail if k else 0
+    if log.compressed:
+        log.end = log.tail = sys.maxsize
+    elif log.live:
+        log.end = max(log.start, last_line_end(log))
+        log.tail = min(log.end, max(log.start, line_start(log, log.end - WINDOW)))
+    else:
+        log.end = log.tail = log.size
+
+
+def _gap(began: int, path: str, logs: list[LogFile]) -> tuple[int, int, str]:
+    """Describe what was lost: it ends with the first record of the logs that are new, at the latest now."""
+    firsts = [log.first for log in logs if log.known is None and log.first is not None and log.first >= began]
+    ended = min(firsts, default=int(time.time()))
+    return began, ended, f"{path} was not found again: what it held after the last run was not read"
+
+
+def _stretches(log: LogFile, clocks: Clocks) -> Iterator[Task]:
+    """Yield what is to be read of a log, parted where the clock's repeated hour begins or ends anew."""
+    if log.unchanged:
+        return
+    folds = _folds(log, clocks)
+    borders = sorted({log.start, log.tail, log.end, *(offset for offset, _ in folds)})
+    for start, end in zip(borders, borders[1:]):
+        fold = max(((offset, fold) for offset, fold in folds if offset <= start), default=(0, 0))[1]
+        yield Task(log, start, end, start < log.tail, fold)
+    log.last = _last_instant(log, clocks.of(log, folds[-1][1] if folds else 0))
+
+
+def _last_instant(log: LogFile, clock: Clock) -> Optional[int]:
+    """Return the instant of the last record that is to be read; not asked of compressed logs."""
+    if log.compressed:
+        return None
+    start = max(0, log.end - LONGEST_RECORD)
+    lines = log.read(start, log.end - start).split(b"\n")
+    return next(_instants(reversed(lines), clock), log.known.last if log.known else None)
+
+
+def _folds(log: LogFile, clocks: Clocks) -> list[tuple[int, int]]:
+    """Return from which offset on a repeated hour's stamps are its second pass (1), and where that is over (0).
+
+    The log bears no mark of it: a stamp more than 5 s before the one before it, in an hour that comes twice, is
+    of the second pass.  The logs are looked through only where such an hour lies between their ends.
+    """
+    clock = clocks.of(log, 0)
+    begin, finish = log.first, log.modified // 10**9
+    if log.known and log.known.last is not None:
+        begin = log.known.last
+    if begin is None or not _repeats_between(begin - 7200, finish + 7200, clock.zone):
+        return []
+    last = log.known.last if log.known else log.before.last if log.before else None
+    folds: list[tuple[int, int]] = []
+    fold = 0
+    for start, _, block in blocks(log, log.start, log.end):
+        for match in _LINE_STAMP.finditer(block):
+            with contextlib.suppress(ValueError):
+                first = clock[match[1]]
+                second = clocks.of(log, 1)[match[1]]
+                now = int(second > first and last is not None and first < last - 5)
+                last = second if now else first
+                if now != fold:
+                    fold = now
+                    folds.append((start + match.start(), fold))
+    return folds
+
+
+_LINE_STAMP = re.compile(rb"\n([^,\n]*),")
+
+
+def _repeats_between(begin: int, finish: int, zone: Optional[tzinfo]) -> bool:
+    """Tell whether local time repeats between two instants: the offset from UTC shrinks."""
+    day = 86400
+    offsets = [local(instant, zone).utcoffset() for instant in range(begin, finish + day, day)]
+    return any(after < before for before, after in zip(offsets, offsets[1:]) if before is not None and after is not None)
+
+
+def _split(tasks: list[Task]) -> list[Task]:
+    """Cut big stretches at line ends; return all of them, the newest first."""
+    pieces: list[Task] = []
+    for task in tasks:
+        start = task.start
+        while not task.log.compressed and task.end - start > TASK * 3 // 2:
+            middle = min(line_start(task.log, start + TASK), task.end)
+            pieces.append(task._replace(start=start, end=middle))
+            start = middle
+        if start < task.end:
+            pieces.append(task._replace(start=start))
+    return pieces[::-1]
+
+
+class Clocks:
+    """The clocks of the logs."""
+
+    def __init__(self, layout: Layout, zone: Optional[tzinfo]) -> None:
+        self.layout, self.zone = layout, zone
+        self.clocks: dict[tuple[int, int], Clock] = {}
+
+    def of(self, log: LogFile, fold: int) -> Clock:
+        """Return the clock that reads a log's stamps."""
+        name = id(log), fold
+        if name not in self.clocks:
+            self.clocks[name] = Clock(self.layout, self.zone, fold, log.modified // 10**9)
+        return self.clocks[name]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Store: all SQL
+# ---------------------------------------------------------------------------------------------------------
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+-- What conntracker knows.  Instants are seconds since 1970-01-01 UTC.  Names are the log's bytes (BLOB); read
+-- them with CAST(user AS TEXT).
+
+-- Single facts: tracking_since, last_record, last_run, last_processed, unparsed, time_format, ...
+CREATE TABLE meta (key TEXT PRIMARY KEY, value);
+
+-- What the log tells of an account name and a client host: the first and the last instant of each kind of
+-- evidence.  kind: 'login' a successful login | 'imported' taken over from the Go program | 'proxied' the account
+-- row used by a proxy user (host: its host pattern) | 'session end' the last user of a session that changed its
+-- user | 'change user' such a change, without a name (host '' if it is not known).
+-- settled: 0 for the last bytes of the live log, which each run reads and judges again.
+-- shown: last_seen in TimeFormatDB.  user_text, host_text: for names that are not UTF-8.
+CREATE TABLE evidence (
+    kind TEXT NOT NULL, user BLOB NOT NULL, host BLOB NOT NULL, settled INTEGER NOT NULL,
+    first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, shown TEXT, user_text TEXT, host_text TEXT,
+    PRIMARY KEY (kind, user, host, settled)
+) WITHOUT ROWID;
+
+-- The latest login of a name and host that the log itself contradicts: it may be forged.
+CREATE TABLE suspect (
+    user BLOB NOT NULL, host BLOB NOT NULL, settled INTEGER NOT NULL,
+    seen INTEGER NOT NULL, file TEXT NOT NULL, "offset" INTEGER NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (user, host, settled)
+) WITHOUT ROWID;
+
+-- Times of which records were lost before they were read.
+CREATE TABLE gap (
+    began INTEGER NOT NULL, ended INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (began, ended)
+);
+
+-- Where reading goes on in each log; offsets in bytes of text, modified in nanoseconds.
+CREATE TABLE file (
+    path BLOB NOT NULL, device INTEGER NOT NULL, inode INTEGER NOT NULL, stored_size INTEGER NOT NULL,
+    modified INTEGER NOT NULL, tail INTEGER NOT NULL, "end" INTEGER NOT NULL, live INTEGER NOT NULL,
+    first INTEGER, last INTEGER, head BLOB NOT NULL, before BLOB NOT NULL
+);
+
+-- Open sessions that changed their user: the client host of their login, '' if it is not known.
+CREATE TABLE session (connection INTEGER PRIMARY KEY, host BLOB NOT NULL);
+
+-- As the Go program had it: the latest login of each name and client host.  mysql|localhost is no account here,
+-- but tells up to which time of modification the logs were read.
+CREATE VIEW Accounts (name, host, last_seen) AS
+SELECT name, host, shown FROM (
+    SELECT coalesce(user_text, CAST(user AS TEXT)) AS name, coalesce(host_text, CAST(host AS TEXT)) AS host,
+           shown, max(last_seen)
+    FROM evidence
+    WHERE kind IN ('login', 'imported') AND NOT (user = CAST('mysql' AS BLOB) AND host = CAST('localhost' AS BLOB))
+    GROUP BY user, host)
+UNION ALL
+SELECT 'mysql', 'localhost', value FROM meta WHERE key = 'last_processed_shown';
+"""
+_ADD_EVIDENCE = """
+INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, user, host, settled) DO UPDATE SET
+    first_seen = min(first_seen, excluded.first_seen),
+    shown = CASE WHEN excluded.last_seen > last_seen THEN excluded.shown ELSE shown END,
+    last_seen = max(last_seen, excluded.last_seen)
+"""
+_ADD_SUSPECT = """
+INSERT INTO suspect VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user, host, settled) DO UPDATE SET
+    seen = excluded.seen, file = excluded.file, "offset" = excluded."offset", reason = excluded.reason
+    WHERE excluded.seen > seen
+"""
+# The last bytes of the live log are not there to be read again: what they said stays.
+_SETTLE = """
+INSERT INTO evidence SELECT kind, user, host, 1, first_seen, last_seen, shown, user_text, host_text
+    FROM evidence WHERE settled = 0
+    ON CONFLICT (kind, user, host, settled) DO UPDATE SET
+    first_seen = min(first_seen, excluded.first_seen),
+    shown = CASE WHEN excluded.last_seen > last_seen THEN excluded.shown ELSE shown END,
+    last_seen = max(last_seen, excluded.last_seen);
+INSERT OR REPLACE INTO suspect SELECT user, host, 1, seen, file, "offset", reason FROM suspect WHERE settled = 0;
+"""
+_FORGET_TAILS = "DELETE FROM evidence WHERE settled = 0; DELETE FROM suspect WHERE settled = 0;"
+_FORGET_OLD_SUSPECTS = """
+DELETE FROM suspect WHERE EXISTS (SELECT 1 FROM evidence AS e
+    WHERE e.kind IN ('login', 'proxied') AND e.user = suspect.user AND e.host = suspect.host AND e.last_seen >= suspect.seen)
+"""
+_LOGINS = """
+SELECT user, host, min(first_seen), max(last_seen), max(kind = 'login'), NULL FROM evidence
+    WHERE kind IN ('login', 'imported') GROUP BY user, host
+UNION ALL
+SELECT user, host, NULL, max(seen), 0, file || ':' || "offset" || ': ' || reason FROM suspect GROUP BY user, host
+ORDER BY 1, 2
+"""
+
+
+class Store:
+    """The SQLite database.  Every method raises DatabaseError, in words."""
+
+    def __init__(self, path: str, layout: Layout, zone: Optional[tzinfo], write: bool) -> None:
+        self.path, self.layout, self.zone = path, layout, zone
+        self.shown: dict[int, str] = {}
+        self.begun = False
+        with self._explained():
+            mode = "rw" if write else "ro"
+            name = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+            self.db = sqlite3.connect(f"file:{name}?mode={mode}", uri=True, timeout=20, isolation_level=None)
+            self.db.text_factory = bytes
+            self._check_version(write)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise DatabaseError(f"{self.path}: {error}: {_advice(str(error))}") from None
+
+    def _check_version(self, write: bool) -> None:
+        """Make the tables in an empty database, take over the Go program's, refuse what is not ours."""
+        (version,) = self.db.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise DatabaseError(
+                f"{self.path}: made by a newer conntracker (schema {version}, known here: {SCHEMA_VERSION}): upgrade this one"
+            )
+        if version == SCHEMA_VERSION:
+            return
+        names = {name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
+        if names and names != {b"Accounts"}:
+            raise DatabaseError(f"{self.path}: a database of something else: check SqlitePath")
+        if not write:
+            raise DatabaseError(f"{self.path}: nothing collected yet: run conntracker collect first")
+        self.begin()
+        self._create(bool(names))
+
+    def _create(self, takeover: bool) -> None:
+        rows: list[tuple[bytes, bytes, bytes]] = []
+        if takeover:
+            rows = self.db.execute("SELECT name, host, last_seen FROM Accounts").fetchall()
+            self.db.execute("DROP TABLE Accounts")
+        for statement in _statements(SCHEMA):
+            self.db.execute(statement)
+        self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        for name, host, text in rows:
+            self._import(name or b"", host or b"", (text or b"").decode("utf-8", "replace"))
+
+    def _import(self, name: bytes, host: bytes, text: str) -> None:
+        """Take over one row of the Go program, whose mysql|localhost is the time up to which it had read."""
+        instant = _read_instant(text, self.layout, self.zone)
+        if (name, host) == (b"mysql", b"localhost"):
+            self.set("last_processed", instant)
+            self.set("last_processed_shown", text)
+        else:
+            row = ("imported", name, host, 1, instant, instant, text, _odd_text(name), _odd_text(host))
+            self.db.execute(_ADD_EVIDENCE, row)
+
+    def begin(self) -> None:
+        """Begin the transaction, unless it has begun."""
+        if not self.begun:
+            with self._explained():
+                self.db.execute("BEGIN IMMEDIATE")
+            self.begun = True
+
+    def commit(self) -> None:
+        """Make all of it true at once."""
+        with self._explained():
+            self.db.execute("COMMIT")
+        self.begun = False
+
+    def get(self, key: str) -> Any:
+        """Return a single fact or None."""
+        with self._explained():
+            row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        value = row[0] if row else None
+        return value.decode("utf-8") if isinstance(value, bytes) else value
+
+    def set(self, key: str, value: Union[int, str, None]) -> None:
+        """Keep a single fact."""
+        with self._explained():
+            self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def show(self, instant: int) -> str:
+        """Write an instant in TimeFormatDB."""
+        text = self.shown.get(instant)
+        if text is None:
+            if len(self.shown) > 4096:
+                self.shown.clear()
+            text = self.shown[instant] = self.layout.format(local(instant, self.zone))
+        return text
+
+    def known(self) -> list[Known]:
+        """Return the logs as the last run left them."""
+        with self._explained():
+            rows = self.db.execute("SELECT * FROM file").fetchall()
+        return [Known(os.fsdecode(row[0]), *row[1:7], bool(row[7]), *row[8:]) for row in rows]
+
+    def sessions(self) -> dict[int, bytes]:
+        """Return the open sessions that changed their user."""
+        with self._explained():
+            return dict(self.db.execute("SELECT connection, host FROM session"))
+
+    def add(self, kind: str, settled: bool, facts: Iterable[tuple[bytes, bytes, int, int]]) -> None:
+        """Add evidence: user, host, first and last instant."""
+        login = kind == "login"
+        rows = (
+            (kind, user, host, int(settled), first, last, self.show(last) if login else None, _odd_text(user), _odd_text(host))
+            for user, host, first, last in facts
+        )
+        with self._explained():
+            self.db.executemany(_ADD_EVIDENCE, rows)
+
+    def add_suspects(self, rows: Iterable[tuple[bytes, bytes, int, int, str, int, str]]) -> None:
+        """Add suspect logins: user, host, settled, instant, file, offset, reason."""
+        with self._explained():
+            self.db.executemany(_ADD_SUSPECT, rows)
+
+    def end_tails(self, found: bool) -> None:
+        """Drop what the last bytes of the live log said, for they are read again; else keep it for good."""
+        with self._explained():
+            for statement in _statements((_FORGET_TAILS if found else _SETTLE + _FORGET_TAILS)):
+                self.db.execute(statement)
+
+    def replace_state(self, files: Iterable[Known], sessions: dict[int, bytes], gaps: Iterable[tuple[int, int, str]]) -> None:
+        """Keep where reading goes on, and the new gaps."""
+        with self._explained():
+            self.db.execute("DELETE FROM file")
+            places = ",".join("?" * len(Known._fields))
+            self.db.executemany(f"INSERT INTO file VALUES ({places})", ((os.fsencode(f.path), *f[1:]) for f in files))
+            self.db.execute("DELETE FROM session")
+            self.db.executemany("INSERT INTO session VALUES (?, ?)", sessions.items())
+            self.db.executemany("INSERT OR IGNORE INTO gap VALUES (?, ?, ?)", gaps)
+            self.db.execute(_FORGET_OLD_SUSPECTS)
+
+    def show_anew(self) -> None:
+        """Write all times again where TimeFormatDB or TimeLocation has changed."""
+        wanted = f"{self.layout.text} {self.zone}"
+        if self.get("time_format") == wanted:
+            return
+        with self._explained():
+            rows = self.db.execute("SELECT DISTINCT last_seen FROM evidence WHERE shown IS NOT NULL AND last_seen > 0").fetchall()
+            self.db.executemany(
+                "UPDATE evidence SET shown = ? WHERE last_seen = ? AND shown IS NOT NULL", ((self.show(i), i) for (i,) in rows)
+            )
+        self.set("time_format", wanted)
+
+    def logins(self) -> list[tuple[bytes, bytes, Optional[int], int, int, Optional[bytes]]]:
+        """Return user, host, first, last, whether seen in the log, and what is suspect of each row."""
+        with self._explained():
+            return self.db.execute(_LOGINS).fetchall()
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Part a script into statements; executescript would commit."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement.strip()
+            statement = ""
+
+
+def _odd_text(name: bytes) -> Optional[str]:
+    r"""Return how a name is shown that is not UTF-8, else None."""
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        return visible(name)
+    return None
+
+
+def _read_instant(text: str, layout: Layout, zone: Optional[tzinfo]) -> int:
+    """Read a time as the Go program wrote it; 0 if it cannot be read."""
+    go = (layout, *(Layout.of(form) for form in ("2006-01-02 15:04:05-07:00", "2006-01-02T15:04:05Z07:00", "%Y-%m-%dT%H:%M:%S%f%:z")))
+    for known in go:
+        parsed = known.parse(text)
+        if parsed:
+            values, offset = parsed
+            with contextlib.suppress(ValueError, KeyError):
+                naive = _moment(values, 1970)
+                if offset is None:
+                    return epoch(naive, zone, 0)
+                return int((naive - offset).replace(tzinfo=timezone.utc).timestamp())
+    return 0
+
+
+def _advice(error: str) -> str:
+    """Say what to do about an error of SQLite."""
+    for part, advice in (
+        ("not a database", "name another SqlitePath, or move this file away"),
+        ("malformed", "restore it from a backup, or move it away: the logs that are still there are read again"),
+        ("full", "make room: nothing was stored, the next run goes on"),
+        ("readonly", "let this user write the file and its folder"),
+        ("locked", "another program holds it: nothing was stored, the next run goes on"),
+        ("unable to open", "check that its folder exists and that this user may read and write there"),
+    ):
+        if part in error:
+            return advice
+    return "nothing was stored"
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Collect
+# ---------------------------------------------------------------------------------------------------------
+
+
+def collect(config: Config, say: Say) -> int:
+    """Read what is new in the logs and keep it; return the exit code."""
+    lock = _lock(config.sqlite_path)
+    if lock is None:
+        say("INFO", f"{config.sqlite_path}: another run is at work: nothing done")
+        return 0
+    store = Store(config.sqlite_path, config.time_format_db, config.time_location, write=True)
+    logs, unreadable = find_logs(config.audit_log_path, config.audit_log_name, say)
+    clocks = Clocks(config.time_format_audit, config.audit_zone)
+    todo = plan(logs, unreadable, store.known(), clocks)
+    collector = Collector(store, todo, clocks)
+    progress = Progress()
+    try:
+        run_tasks(todo.tasks, lambda task: clocks.of(task.log, task.fold), config.max_workers, collector.take, progress)
+    finally:
+        progress.close()
+    collector.finish(complete=not unreadable)
+    for began, ended, reason in todo.gaps:
+        say("WARN", f"gap from {store.show(began)} to {store.show(ended)}: {reason}: run more often, or keep more rotations")
+    for path, offsets, count in collector.unparsed:
+        places = ", ".join(str(offset) for offset in offsets)
+        say("WARN", f"{path}: {count} lines not understood, at offset {places}: a name with a line end, or a torn record")
+    return 1 if unreadable else 0
+
+
+def _lock(path: str) -> Optional[int]:
+    """Make the database file (0640) and lock it; None if another run has it."""
+    try:
+        fresh = not os.path.exists(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        if fresh:
+            os.fchmod(descriptor, 0o640)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise DatabaseError(f"{path}: {error.strerror}: the database cannot be written: check SqlitePath and its folder") from None
+    return descriptor
+
+
+class Collector:
+    """Puts what the workers find into the database, in one transaction."""
+
+    def __init__(self, store: Store, todo: Plan, clocks: Clocks) -> None:
+        self.store, self.todo, self.clocks = store, todo, clocks
+        self.changes: dict[bool, set[int]] = {True: set(), False: set()}
+        self.unparsed: list[tuple[str, list[int], int]] = []
+        self.begun = False
+
+    def begin(self) -> None:
+        """Begin the transaction when there is something to store."""
+        self.store.begin()
+        if not self.begun and not self.todo.tails_unchanged:
+            self.store.end_tails(self.todo.tails_found)
+        self.begun = True
+
+    def take(self, reports: list[Report]) -> None:
+        """Take over what a worker reports."""
+        self.begin()
+        for kind in (LOGIN, PROXIED):
+            for settled in (True, False):
+                facts = (r for r in reports if r[0] == kind and r[1] is settled)
+                self.store.add(kind, settled, ((*_parted(r[2]), r[3], r[4]) for r in facts))
+        self.store.add_suspects((*_parted(r[2]), int(r[1]), *r[3:]) for r in reports if r[0] == SUSPECT)
+        for report in reports:
+            if report[0] == CHANGE:
+                self.changes[report[1]].add(report[2])
+            elif report[0] == UNPARSED:
+                self.unparsed.append(report[1:])
+            elif report[0] == LENGTH:
+                log = self.todo.tasks[report[1]].log
+                log.end = log.tail = report[2]
+
+    def finish(self, complete: bool) -> None:
+        """Store the positions with the facts, and commit."""
+        self.begin()
+        sessions = self._follow_sessions()
+        store = self.store
+        store.show_anew()
+        files = [*self.todo.kept, *(_as_known(log) for log in self.todo.logs)]
+        store.replace_state(files, sessions, self.todo.gaps)
+        firsts = [log.first for log in self.todo.logs if log.first is not None]
+        lasts = [log.last for log in self.todo.logs if log.last is not None]
+        self._keep("tracking_since", min, firsts)
+        self._keep("last_record", max, lasts)
+        self._keep("last_processed", max, [log.modified // 10**9 for log in self.todo.logs])
+        if store.get("last_processed"):
+            store.set("last_processed_shown", store.show(store.get("last_processed")))
+        if self.todo.tasks or store.get("unparsed") is None:
+            store.set("unparsed", sum(count for _, _, count in self.unparsed))
+        store.set("version", __version__)
+        if complete:
+            store.set("last_run", int(time.time()))
+        store.commit()
+
+    def _keep(self, key: str, choose: Callable[[list[int]], int], values: list[int]) -> None:
+        known = self.store.get(key)
+        values = values if known is None else [*values, known]
+        if values:
+            self.store.set(key, choose(values))
+
+    def _follow_sessions(self) -> dict[int, bytes]:
+        """Follow the sessions that changed their user; return those that are still open at the settled end."""
+        still = self.store.sessions()
+        wanted = self.changes[True] | self.changes[False] | still.keys()
+        if not wanted or not self.todo.tasks:
+            return still
+        clock_of = lambda task: self.clocks.of(task.log, task.fold)  # noqa: E731
+        hosts = find_hosts(self.todo.logs, wanted - still.keys(), clock_of)
+        for settled in (True, False):
+            sessions = Sessions(dict(still), wanted, hosts)
+            for task in reversed(self.todo.tasks):
+                if task.settled is settled:
+                    sessions.follow(task, clock_of(task))
+            ends = ((*_parted(key), *span) for key, span in sessions.ends.items())
+            self.store.add("session end", settled, ends)
+            self.store.add("change user", settled, ((b"", host, *span) for host, span in sessions.changes.items()))
+            if settled:
+                still = sessions.open
+        return still
+
+
+def _parted(key: bytes) -> tuple[bytes, bytes]:
+    user, _, host = key.rpartition(b",")
+    return user, host
+
+
+def _as_known(log: LogFile) -> Known:
+    """Return what the next run needs to know of a log."""
+    if log.unchanged and log.known:
+        return log.known._replace(path=log.path)
+    end = 0 if log.end == sys.maxsize else log.end
+    kept = min(FINGERPRINT, end)
+    before = b"" if log.compressed else log.read(end - kept, kept)
+    live = log.live and end > 0
+    return Known(
+        log.path,
+        log.device,
+        log.inode,
+        log.stored_size,
+        log.modified,
+        log.tail,
+        end,
+        live,
+        log.first,
+        log.last,
+        log.head[:kept],
+        before,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Output
+# ---------------------------------------------------------------------------------------------------------
+
+
+def print_accounts(config: Config) -> int:
+    """Print the stored logins."""
+    store = Store(config.sqlite_path, config.time_format_db, config.time_location, write=False)
+    rows = [
+        {
+            "user": visible(user),
+            "host": visible(host),
+            "first_seen": store.show(first) if first else "",
+            "last_seen": store.show(last) if last else "",
+            "source": "suspect" if reason else "log" if seen else "imported",
+            "note": visible(reason) if reason else "",
+        }
+        for user, host, first, last, seen, reason in store.logins()
+    ]
+    sys.stdout.write(WRITERS[config.format](rows))
+    return 0
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+    lines = [["USER", "HOST", "FIRST SEEN", "LAST SEEN", "SOURCE", "NOTE"]]
+    lines += [[inert(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in lines)
+
+
+def _json(rows: list[dict[str, str]]) -> str:
+    import json
+
+    return json.dumps({"schema": 1, "accounts": rows}, indent=1) + "\n"
+
+
+def _csv(rows: list[dict[str, str]]) -> str:
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(["user", "host", "first_seen", "last_seen", "source", "note"])
+    writer.writerows([spreadsheet_safe(inert(value)) for value in row.values()] for row in rows)
+    return text.getvalue()
+
+
+def spreadsheet_safe(text: str) -> str:
+    """Put a quote before what a spreadsheet would take for a formula."""
+    return "'" + text if text.startswith(("=", "+", "-", "@", "'")) else text
+
+
+WRITERS: dict[str, Callable[[list[dict[str, str]]], str]] = {"table": _table, "json": _json, "csv": _csv}
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Options: each is written once, here
+# ---------------------------------------------------------------------------------------------------------
+
+LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
+
+
+class Option(NamedTuple):
+    """An option: its key in the ini file, from which its name on the command line follows."""
+
+    key: str
+    default: str
+    read: Callable[[str], Any]
+    allowed: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """The name on the command line."""
+        return "--" + re.sub(r"(?<=[a-z])(?=[A-Z])", "-", self.key).lower()
+
+    @property
+    def name(self) -> str:
+        """The name as an attribute of Config."""
+        return self.flag[2:].replace("-", "_")
+
+
+def _some_text(text: str) -> str:
+    if not text:
+        raise ValueError
+    return text
+
+
+def _one_name(text: str) -> str:
+    if not text or "/" in text:
+        raise ValueError
+    return text
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise ValueError
+    return int(text)
+
+
+def _level(text: str) -> str:
+    if text not in LEVELS:
+        raise ValueError
+    return text
+
+
+def _zone(text: str) -> Optional[tzinfo]:
+    if not text or text == "Local":
+        return None
+    import zoneinfo
+
+    try:
+        return zoneinfo.ZoneInfo(text)
+    except (zoneinfo.ZoneInfoNotFoundError, OSError, ValueError):
+        raise ValueError from None
+
+
+_FORMAT_HELP = "a Go reference layout (of 2006-01-02 15:04:05) or a strftime format (with %)"
+_ZONE_HELP = "a zone of the system's tz database such as Europe/Zurich, or nothing for the system's own"
+OPTIONS = (
+    Option("AuditLogPath", "/var/lib/mysql", _some_text, "a folder, a file or a glob", "where the audit logs are"),
+    Option("AuditLogName", "server_audit.log", _one_name, "a file name", "base name of the audit log in a folder"),
+    Option("SqlitePath", "/var/lib/mysql/audit.sqlite", _some_text, "a path", "the database"),
+    Option("TimeFormatAudit", "20060102 15:04:05", Layout.of, _FORMAT_HELP, "form of the stamps in the log"),
+    Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", Layout.of, _FORMAT_HELP, "form of Accounts.last_seen"),
+    Option("TimeLocation", "", _zone, _ZONE_HELP, "zone of Accounts.last_seen, and of the stamps in the log"),
+    Option("TimeLocationAudit", "", _zone, _ZONE_HELP, "zone of the stamps in the log, if another than TimeLocation"),
+    Option("MaxWorkers", "4", _count, "a number from 1 to 9999", "processes at most; never more than processors"),
+    Option("LogLevel", "ERROR", _level, ", ".join(LEVELS), "the least severe messages that are printed"),
+)
+COMMANDS = {
+    "collect": "read what is new in the logs (the default)",
+    "accounts": "print the stored accounts",
+    "version": "print the version",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The options in force."""
+
+    audit_log_path: str
+    audit_log_name: str
+    sqlite_path: str
+    time_format_audit: Layout
+    time_format_db: Layout
+    time_location: Optional[tzinfo]
+    time_location_audit: Optional[tzinfo]
+    max_workers: int
+    log_level: str
+    format: str
+
+    @property
+    def audit_zone(self) -> Optional[tzinfo]:
+        """The zone of the log's stamps."""
+        return self.time_location_audit or self.time_location
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells an error in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}: see conntracker --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    commands = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    made = _Parser(
+        prog="conntracker",
+        description="Keep the latest connection of each MariaDB account, read from the audit plugin's logs.",
+        epilog=f"commands:\n{commands}\n\nfrom cron:\n  */15 * * * * conntracker nice -n 19 ionice -c 3 /usr/local/bin/conntracker\n\n"
+        "exit codes: 0 it worked, 1 something could not be read or written, 2 wrong options or configuration",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("command", nargs="?", choices=COMMANDS, default="collect", metavar="COMMAND")
+    made.add_argument("--version", action="store_const", dest="command", const="version", help="print the version")
+    made.add_argument("--config", metavar="FILE", help=f"configuration file, {DEFAULT_CONFIG} if it is there")
+    made.add_argument("--format", choices=WRITERS, default="table", help="form of the output (default: table)")
+    for option in OPTIONS:
+        shown = (option.default or "the system's zone").replace("%", "%%")
+        text = f"{option.help}: {option.allowed} (ini key {option.key}, default: {shown})"
+        made.add_argument(option.flag, dest=option.name, metavar="VALUE", help=text.replace("(with %)", "(with %%)"))
+    return made
+
+
+def read_config(path: Optional[str]) -> dict[str, str]:
+    """Return the keys of the ini file and their values, unquoted; ConfigError names file and key."""
+    if path is None:
+        if not os.path.exists(DEFAULT_CONFIG):
+            return {}
+        path = DEFAULT_CONFIG
+    ini = configparser.ConfigParser(interpolation=None, delimiters="=", strict=False, inline_comment_prefixes=("#", ";"))
+    ini.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        with open(path, encoding="utf-8") as file:
+            ini.read_file(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}: name a configuration file that can be read") from None
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}: write `[default]` and lines of `Key = value`") from None
+    known = [option.key for option in OPTIONS]
+    for section in ini.sections():
+        for key in ini[section]:
+            if section != "default" or key not in known:
+                raise ConfigError(f"{path}: [{section}] {key}: not known; allowed in [default]: {', '.join(known)}")
+    return {key: _unquoted(value) for key, value in ini["default"].items()} if ini.has_section("default") else {}
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'`" else value
+
+
+def configure(arguments: argparse.Namespace) -> Config:
+    """Return the options in force: the command line's, else the ini file's, else the defaults."""
+    path = arguments.config
+    ini = read_config(path)
+    values: dict[str, Any] = {"format": arguments.format}
+    for option in OPTIONS:
+        given = getattr(arguments, option.name)
+        where = option.flag if given is not None else f"{path or DEFAULT_CONFIG}: {option.key}"
+        text = given if given is not None else ini.get(option.key, option.default)
+        try:
+            values[option.name] = option.read(text)
+        except ValueError as error:
+            why = f" ({error})" if str(error) else ""
+            raise ConfigError(f"{where}: {inert(text)!r} is not allowed{why}; allowed: {option.allowed}") from None
+    return Config(**values)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; return the exit code."""
+    level = "ERROR"
+
+    def say(severity: str, message: str) -> None:
+        if LEVELS.index(severity) >= LEVELS.index(level):
+            sys.stderr.write(f"conntracker: {severity}: {inert(message)}\n")
+
+    try:
+        arguments = parser().parse_args(argv)
+        if arguments.command == "version":
+            sys.stdout.write(f"conntracker version {__version__}\n")
+            return 0
+        config = configure(arguments)
+        level = config.log_level
+        return {"collect": lambda: collect(config, say), "accounts": lambda: print_accounts(config)}[arguments.command]()
+    except ConntrackerError as error:
+        say("ERROR", str(error))
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
