@@ -139,7 +139,8 @@ class Site:
     def collect(self, *options: str, path: Path | None = None) -> None:
         """Run and hold it to its promise: it works and says nothing."""
         done = self.run(*options, path=path)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        said = (done.returncode, done.stdout, done.stderr)
+        assert said == (0, "", ""), said
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         """Start a run in a process group of its own, so that it can be killed with all its children."""
