@@ -33,6 +33,7 @@ configuration is wrong.  `status` has its own: 0 good, 1 warning, 2 critical.
 from __future__ import annotations
 
 import argparse
+import bisect
 import configparser
 import contextlib
 import errno
@@ -69,7 +70,7 @@ __version__ = "1.0.0"
 DEFAULT_CONFIG = "/etc/conntracker/conntracker.ini"
 
 # Bytes read at once: the scan's lists take about six times as much.
-BLOCK = 512 * 1024
+BLOCK = 256 * 1024
 # Bytes of one unit of work for a worker process.
 TASK = 16 * 1024 * 1024
 # Bytes of new log below which one process does it all: starting a second one would not pay.
@@ -137,9 +138,9 @@ def plain_login(stamp_width: int, ports: bool) -> re.Pattern[bytes]:
     """
     stamp = b"(?s:(.{%d}))" % stamp_width if stamp_width else rb"([^,\n]*)"
     host = rb"[^,:]*(?::[^,:]*:[^,]*)?)(?::[0-9]*)?" if ports else b"[^,]*P)"
-    end = rb"0,CONNECT,[^,]*P,[^,']*P,0(?=\n|\r\n|,[^,\n']*P\r?\n)"
-    text = rb"\n" + stamp + b",[^,]*P,([^,]*P," + host + b",[0-9]*P," + end
-    return re.compile(text.replace(b"*P", b"*" + _P))
+    end = rb"0,CONNECT,[^,\n]*P,[^,']*P,0(?=\n|\r\n|,[^,\n']*P\r?\n)"
+    text = rb"\n" + stamp + b",[^,]*P,([^,]*P," + host + b",[0-9]+P," + end
+    return re.compile(text.replace(b"*P", b"*" + _P).replace(b"+P", b"+" + _P))
 
 
 LOGIN_MARK = b",0,CONNECT,"
@@ -176,12 +177,14 @@ _SYSLOG = re.compile(
 _FIRST_WORD_BEFORE_COMMA = re.compile(rb" ([^ ,]+),")
 # A second stamp within a line: the record before it was torn off, by a full disk or a crash.
 _INNER_STAMP = re.compile(rb"(?<=.)[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},(?=[^,]*,)", re.DOTALL)
-# How the lines of an audit log and of a syslog begin; a line that begins otherwise is no record.
+# How the lines of an audit log and of a syslog begin; a line that begins otherwise is no record.  Nearly all of
+# them begin with a 2, which is looked at first, as that takes half the time.
+_NOT_THIS_MILLENNIUM = re.compile(rb"\n[^2\n]")
 _NO_RECORD = re.compile(rb"\n(?![0-9]{4}|[A-Z][a-z]{2} [ 0-9][0-9] |\0|\r?\n|\Z)")
 
 
 class Record(NamedTuple):
-    """A connection's record: names as logged, `host` without port; `torn` tells that two records are glued."""
+    """A connection's record: names as logged, `host` without port."""
 
     stamp: bytes
     serverhost: bytes
@@ -190,7 +193,6 @@ class Record(NamedTuple):
     connection: int
     operation: bytes
     retcode: int
-    torn: bool
 
 
 def without_port(host: bytes) -> bytes:
@@ -241,14 +243,16 @@ def parse_connection(line: bytes) -> Optional[Record]:
         if not match:
             return None
         operation, host = b"PROXY_CONNECT", match["host"]
-    torn = any(line.startswith(serverhost + b",", inner.end()) for inner in _INNER_STAMP.finditer(line))
-    return Record(stamp, serverhost, match["user"], host, int(match["id"]), operation, int(match["retcode"]), torn)
+    return Record(stamp, serverhost, match["user"], host, int(match["id"]), operation, int(match["retcode"]))
 
 
-def parse_torn(line: bytes) -> Optional[Record]:
-    """Read the last of several records that stand glued in one line."""
-    inner = list(_INNER_STAMP.finditer(line))
-    return parse_connection(line[inner[-1].start() :]) if inner else None
+def parse_glued(line: bytes) -> Optional[Record]:
+    """Read the last record of a line in which a torn record stands before it; None if there is no such thing."""
+    for inner in reversed(list(_INNER_STAMP.finditer(line))):
+        record = parse_connection(line[inner.start() :])
+        if record:
+            return record
+    return None
 
 
 def key_of(record: Record) -> bytes:
@@ -345,6 +349,11 @@ class Layout:
             total += widths.get(directive, 1 if directive == "%%" else 2)
         return total
 
+    @property
+    def sortable(self) -> bool:
+        """Tell whether the order of stamps as text is their order in time."""
+        return self.width > 0 and self.elements[1::2] == ("%Y", "%m", "%d", "%H", "%M", "%S")
+
     def parse(self, text: str) -> Optional[tuple[dict[str, int], Optional[timedelta]]]:
         """Return what a stamp says of year, month, ... and its offset from UTC, or None if it has another form."""
         match = self.pattern.fullmatch(text)
@@ -397,8 +406,9 @@ def _moment(values: dict[str, int], year: int) -> datetime:
         values["H"] = values["I"] % 12 + values.get("p", 0)
     if "y" in values:
         year = 2000 + values["y"]
+    second = values.get("S", 0)
     return datetime(
-        values.get("Y", year), values["m"], values["d"], values["H"], values["M"], min(values.get("S", 0), 59)
+        values.get("Y", year), values["m"], values["d"], values["H"], values["M"], 59 if second == 60 else second
     )
 
 
@@ -439,11 +449,11 @@ class Clock(dict[bytes, int]):
         text = stamp.rpartition(b"\n")[2].lstrip(b"\0")
         minute, seconds = text[:-2], text[-2:]
         start = self.minutes.get(minute)
-        if start is not None and seconds.isdigit():
+        if start is not None and seconds.isdigit() and seconds < b"60":
             instant = start + int(seconds)
         else:
             instant = self._read(text)
-            if minute.endswith(b":"):
+            if minute.endswith(b":") and seconds < b"60":
                 self.minutes[minute] = instant - int(seconds)
         self[stamp] = instant
         return instant
@@ -521,6 +531,21 @@ class LogFile:
         if cold:
             os.posix_fadvise(self.descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
         return data
+
+    def tail_text(self, size: int) -> bytes:
+        """Return the whole lines in the last `size` bytes."""
+        if self.compressed and self.end == sys.maxsize:
+            self.end = self.tail = self._length()
+        start = max(0, self.end - size)
+        text = self.read(start, self.end - start)
+        return text[text.find(b"\n") + 1 :] if start else text
+
+    def _length(self) -> int:
+        """Return the length of a compressed log's text."""
+        position = 0
+        while data := self.read(position, BLOCK):
+            position += len(data)
+        return position
 
     def _decompress(self, offset: int, size: int) -> bytes:
         """Read on in the stream, which keeps a little of what it gave; only what lies further back costs a new start."""
@@ -632,20 +657,17 @@ def marked_lines(text: bytes, mark: bytes) -> Iterator[tuple[int, bytes]]:
 # lists do the work.  Where they are not in order, each record is compared.
 
 
-class Extreme(NamedTuple):
-    """When an account logged in, and the offsets of the block of lines that says so."""
-
-    instant: int
-    start: int
-    stop: int
+Place = tuple[int, int]  # offsets of start and end of the block of lines that holds a record
 
 
 @dataclass
 class Found:
     """What a stretch of log holds; a key is b"user,host"."""
 
-    newest: dict[bytes, Extreme] = field(default_factory=dict)
-    oldest: dict[bytes, Extreme] = field(default_factory=dict)
+    newest: dict[bytes, int] = field(default_factory=dict)  # instants
+    oldest: dict[bytes, int] = field(default_factory=dict)
+    newest_at: dict[bytes, Place] = field(default_factory=dict)
+    oldest_at: dict[bytes, Place] = field(default_factory=dict)
     proxied: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)  # instant, offset, connection id
     changes: dict[int, int] = field(default_factory=dict)  # connection id: instant of its last change of user
     torn: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # instant, offset
@@ -653,14 +675,12 @@ class Found:
     unparsed_count: int = 0
     end: int = 0  # where the last line ended
 
-    def login(self, key: bytes, extreme: Extreme) -> None:
+    def login(self, key: bytes, instant: int, place: Place) -> None:
         """Take in one login."""
-        newest = self.newest.get(key)
-        if newest is None or extreme.instant > newest.instant:
-            self.newest[key] = extreme
-        oldest = self.oldest.get(key)
-        if oldest is None or extreme.instant < oldest.instant:
-            self.oldest[key] = extreme
+        if instant > self.newest.get(key, -1):
+            self.newest[key], self.newest_at[key] = instant, place
+        if key not in self.oldest or instant < self.oldest[key]:
+            self.oldest[key], self.oldest_at[key] = instant, place
 
     def not_understood(self, offset: int) -> None:
         """Count a line that is no record."""
@@ -675,6 +695,11 @@ class Scanner:
     def __init__(self, log: LogFile, clock: Clock) -> None:
         self.log, self.clock = log, clock
         self.pattern = plain_login(clock.layouts[0].width, ports=False)
+        self.sortable = clock.layouts[0].sortable
+        # Logins of known keys in blocks that came in order: the latest stamp, and the block that holds it.
+        self.later: dict[bytes, bytes] = {}
+        self.later_at: dict[bytes, Place] = {}
+        self.latest = b""
         self.dense = False
 
     def scan(self, start: int, end: int, thorough: bool) -> Found:
@@ -684,6 +709,7 @@ class Scanner:
         that bear a login's mark: over gigabytes of queries the rest would take a third of the time.
         """
         found = Found()
+        self.latest = b""
         for begin, stop, block in blocks(self.log, start, end):
             if self.dense:
                 parts = self.pattern.split(block)
@@ -692,17 +718,16 @@ class Scanner:
             else:
                 stamps, keys, odd = self._sparse(begin, block)
                 rest = block
+            place = begin, stop
             for offset, line in odd:
-                self._odd(line, offset, begin, stop, found)
-            self._logins(stamps, keys, begin, stop, found)
+                self._odd(line, offset, place, found)
+            self._logins(stamps, keys, place, found)
             self._other_records(rest, begin, block, found)
             if thorough or self.dense:
-                for match in _NO_RECORD.finditer(rest):
-                    line = rest[match.end() : rest.find(b"\n", match.end())]
-                    if LOGIN_MARK not in line:
-                        found.not_understood(begin + block.find(b"\n" + line))
+                self._no_records(rest, begin, block, found)
             self.dense = len(keys) * 2048 > len(block)
             found.end = stop
+        self._keep_later(found)
         return found
 
     def _sparse(self, begin: int, block: bytes) -> tuple[list[bytes], list[bytes], list[tuple[int, bytes]]]:
@@ -723,66 +748,86 @@ class Scanner:
             at = block.find(LOGIN_MARK, end)
         return stamps, keys, odd
 
-    def _logins(self, stamps: list[bytes], keys: list[bytes], begin: int, stop: int, found: Found) -> None:
+    def _logins(self, stamps: list[bytes], keys: list[bytes], place: Place, found: Found) -> None:
         """Take in the plain logins of a block."""
-        try:
-            instants = list(map(self.clock.__getitem__, stamps))
-        except ValueError:
-            for stamp, key in zip(stamps, keys):
-                self._odd(b"%b,,%b,0,0,CONNECT,,,0" % (stamp, key), begin, begin, stop, found)
-            return
-        if instants == sorted(instants):
-            last = dict(zip(keys, instants))
-            first = dict(zip(reversed(keys), reversed(instants)))
+        in_order = stamps == sorted(stamps) and self.sortable
+        if in_order and stamps and stamps[0] >= self.latest:
+            last = dict(zip(keys, stamps))
+            self.latest = stamps[-1]
+            if last.keys() <= found.oldest.keys():
+                self.later.update(last)
+                self.later_at.update(dict.fromkeys(last, place))
+                return
+        if in_order:
+            pairs = {*dict(zip(reversed(keys), reversed(stamps))).items(), *dict(zip(keys, stamps)).items()}
         else:
-            last, first = {}, {}
-            for key, instant in zip(keys, instants):
-                last[key] = max(instant, last.get(key, instant))
-                first[key] = min(instant, first.get(key, instant))
-        for key, instant in last.items():
-            known = found.newest.get(key)
-            if known is not None and b":" not in key:
-                if instant > known[0]:
-                    found.newest[key] = Extreme(instant, begin, stop)
-                if first[key] < found.oldest[key][0]:
-                    found.oldest[key] = Extreme(first[key], begin, stop)
-                continue
-            name = self._plain_key(key, begin, found)
-            if name is not None:
-                found.login(name, Extreme(instant, begin, stop))
-                found.login(name, Extreme(first[key], begin, stop))
+            pairs = set(zip(keys, stamps))
+        for key, stamp in pairs:
+            self._login(key, stamp, place, found)
 
-    def _plain_key(self, key: bytes, begin: int, found: Found) -> Optional[bytes]:
-        """Return a key as it is kept, without the port; None if the expression ran over the end of a line."""
-        if b"\n" in key or b"\0" in key:
-            found.not_understood(begin)
-            return None
-        user, _, host = key.rpartition(b",")
-        if b":" not in host:
-            return key
-        without = without_port(host)
-        if without != host:
-            self.pattern = plain_login(self.clock.layouts[0].width, ports=True)
-        return user + b"," + without
+    def _keep_later(self, found: Found) -> None:
+        """Take in what came in order."""
+        for key, stamp in self.later.items():
+            self._login(key, stamp, self.later_at[key], found)
+        self.later, self.later_at = {}, {}
 
-    def _odd(self, line: bytes, offset: int, begin: int, stop: int, found: Found) -> None:
-        """Take in a line with a login's mark by the strict grammar; a query's text may bear the mark as well."""
-        record = parse_connection(line)
+    def _login(self, key: bytes, stamp: bytes, place: Place, found: Found) -> None:
+        """Take in one plain login, without the port; say if the expression ran over the end of a line."""
         try:
-            if record and record.operation == b"CONNECT" and not record.retcode:
-                instant = self.clock[record.stamp]
-                if b"\0" in record.user:
-                    raise ValueError("no name holds NUL")
-                if not record.torn:
-                    found.login(key_of(record), Extreme(instant, begin, stop))
-                    return
-                for reading in (record, parse_torn(line)):
-                    if reading:
-                        found.torn[key_of(reading)] = max((instant, offset), found.torn.get(key_of(reading), (0, 0)))
-            elif not record and not _QUERY_END.search(line):
-                raise ValueError("no record")
+            instant = self.clock[stamp]
         except ValueError:
+            self._odd(b"%b,,%b,1,0,CONNECT,,,0" % (stamp, key), place[0], place, found)
+            return
+        if b"\n" in key or b"\0" in key:
+            found.not_understood(place[0])
+            return
+        if b":" in key:
+            user, _, host = key.rpartition(b",")
+            without = without_port(host)
+            if without != host:
+                self.pattern = plain_login(self.clock.layouts[0].width, ports=True)
+            key = user + b"," + without
+        found.login(key, instant, place)
+
+    def _odd(self, line: bytes, offset: int, place: Place, found: Found) -> None:
+        """Take in a line with a login's mark by the strict grammar; a query's text may bear the mark as well.
+
+        A record that is glued to a torn one, or breaks off (a database name may hold a line end), is suspect.
+        """
+        if _QUERY_END.search(line):
+            return
+        record, glued = parse_connection(line), parse_glued(line)
+        if record and not glued and self._keeps(record):
+            if self._is_login(record):
+                found.login(key_of(record), self.clock[record.stamp], place)
+            return
+        readings = (record, glued) if glued else (parse_connection(line + b",,0"),)
+        understood = False
+        for reading in readings:
+            if reading and self._keeps(reading):
+                understood = True
+                if self._is_login(reading):
+                    known = found.torn.get(key_of(reading), (0, 0))
+                    found.torn[key_of(reading)] = max((self.clock[reading.stamp], offset), known)
+        if not understood:
             found.not_understood(offset)
+
+    def _is_login(self, record: Record) -> bool:
+        return record.operation == b"CONNECT" and not record.retcode
+
+    def _keeps(self, record: Record) -> bool:
+        """Tell whether a record is whole: it has a time, and no name holds NUL."""
+        with contextlib.suppress(ValueError):
+            return self.clock[record.stamp] > 0 and b"\0" not in record.user
+        return False
+
+    def _no_records(self, rest: bytes, begin: int, block: bytes, found: Found) -> None:
+        """Count the lines that begin like no record; those with a login's mark are counted already."""
+        for match in _NOT_THIS_MILLENNIUM.finditer(rest):
+            if _NO_RECORD.match(rest, match.start()):
+                line = rest[match.start() : rest.find(b"\n", match.start() + 1) + 1]
+                if LOGIN_MARK not in line:
+                    found.not_understood(begin + block.find(line))
 
     def _other_records(self, rest: bytes, begin: int, block: bytes, found: Found) -> None:
         """Take in the records of proxied logins and of changes of user."""
@@ -791,7 +836,7 @@ class Scanner:
                 continue
             for at, line in marked_lines(rest, mark):
                 record = parse_connection(line)
-                if record is None or record.torn or record.retcode:
+                if record is None or record.retcode or parse_glued(line):
                     continue
                 try:
                     instant = self.clock[record.stamp]
@@ -819,7 +864,7 @@ class Scanner:
 #   - its stamp is not between those of its neighbours (2 s are allowed), which are in order themselves;
 #   - its connection id is far from those of up to 16 neighbours on either side: by 1000, or by what the server
 #     gives out in 30 s where that is more;
-# or if it stands glued to a torn record.  Only a login that would change the stored facts is judged.  The rule
+# or if it stands glued to a torn record, or breaks off itself.  Only a login that would change the stored facts is judged.  The rule
 # can be turned against a true login, so a suspect one is kept apart and shown, never dropped.
 
 
@@ -844,6 +889,7 @@ class Window:
         lines += [(at, line, True) for at, line in marked_lines(text, REFUSED_MARK)]
         for at, line, refused in sorted(lines):
             self._see(at, line, refused, clock)
+        self.offsets = [seen.offset for seen in self.seen]
         ids: dict[int, list[int]] = {}
         for i, seen in enumerate(self.seen):
             ids.setdefault(seen.connection, []).append(i)
@@ -859,7 +905,7 @@ class Window:
                 self.seen.append(Seen(self.base + at - 1, clock[stamp], serverhost, key, int(connection), refused))
                 return
             record = parse_connection(line)
-            if record and not record.torn and record.operation == (b"FAILED_CONNECT" if refused else b"CONNECT"):
+            if record and record.operation == (b"FAILED_CONNECT" if refused else b"CONNECT") and not parse_glued(line):
                 instant = clock[record.stamp]
                 self.seen.append(
                     Seen(self.base + at - 1, instant, record.serverhost, key_of(record), record.connection, refused)
@@ -868,20 +914,22 @@ class Window:
             return
 
     def contradiction(self, i: int) -> Optional[str]:
-        """Return why record i is suspect, in words, or None."""
+        """Return why record i is suspect, in words, or None.  Only what is within WINDOW of it counts."""
         record = self.seen[i]
+        low = bisect.bisect_left(self.offsets, record.offset - WINDOW)
+        high = bisect.bisect_right(self.offsets, record.offset + WINDOW)
         for j in self.shared.get(record.connection, ()):
-            other = self.seen[j]
-            if j != i and abs(other.offset - record.offset) <= WINDOW and not self._started(min(i, j), max(i, j)):
-                return "its connection id was also refused" if other.refused else "its connection id stands in two logins"
-        return self._broken_neighbour(record) or self._stranger(i)
+            if j != i and low <= j < high and not self._started(min(i, j), max(i, j), high):
+                refused = self.seen[j].refused
+                return "its connection id was also refused" if refused else "its connection id stands in two logins"
+        return self._broken_neighbour(record) or self._stranger(i, max(low, i - 16), min(high, i + 17))
 
-    def _started(self, i: int, j: int) -> bool:
+    def _started(self, i: int, j: int, high: int) -> bool:
         """Tell whether the server was started between records i and j: ids begin anew, time has passed, ids go on."""
         for k in range(i + 1, j + 1):
             last, this = self.seen[k - 1], self.seen[k]
             if this.connection < last.connection + (k == j) and this.instant >= last.instant + 2:
-                after = self.seen[k + 1] if k + 1 < len(self.seen) else this
+                after = self.seen[k + 1] if k + 1 < high else this
                 if this.connection <= after.connection <= this.connection + 50:
                     return True
         return False
@@ -898,11 +946,9 @@ class Window:
             return "the line before it breaks off"
         return None
 
-    def _stranger(self, i: int) -> Optional[str]:
+    def _stranger(self, i: int, low: int, high: int) -> Optional[str]:
         """Compare a record with its neighbours."""
-        record = self.seen[i]
-        near = [s for s in self.seen[max(0, i - 16) : i] if record.offset - s.offset <= WINDOW]
-        far = [s for s in self.seen[i + 1 : i + 17] if s.offset - record.offset <= WINDOW]
+        record, near, far = self.seen[i], self.seen[low:i], self.seen[i + 1 : high]
         if not near or not far:
             return None
         usual = _usual([s.serverhost for s in near], record.serverhost)
@@ -923,22 +969,22 @@ class Window:
 def _usual(names: list[bytes], mine: bytes) -> bytes:
     """Return the name that stands there most often, `mine` if it is one of them."""
     counts = {name: names.count(name) for name in {*names, mine}}
-    return max(counts, key=lambda name: (counts[name], name == mine))
+    return max(counts, key=lambda name: (counts[name], name == mine, name))
 
 
 def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
     """Read the records around the lines of [start, stop), over the borders of the file where a rotation cut it."""
-    base = max(0, start - WINDOW)
-    text = log.read(base, stop - base + WINDOW)
+    reach = WINDOW + LONGEST_RECORD
+    base = max(0, start - reach)
+    text = log.read(base, min(stop + reach, log.end) - base)
     if base:
         cut = text.find(b"\n") + 1
         base, text = base + cut, text[cut:]
-    elif log.before is not None and not log.before.compressed and log.before.end:
-        tail = log.before.read(max(0, log.before.end - WINDOW), min(WINDOW, log.before.end))
-        tail = tail[tail.find(b"\n") + 1 :] if log.before.end > WINDOW else tail
+    elif log.before is not None:
+        tail = log.before.tail_text(reach)
         base, text = base - len(tail), tail + text
-    if log.after is not None and stop + WINDOW > log.end:
-        text = text[: log.end - base] + log.after.read(0, WINDOW)
+    if log.after is not None and stop + reach > log.end:
+        text += b"\n" * (not text.endswith(b"\n")) + log.after.read(0, reach)
     return Window(b"\n" + text[: text.rfind(b"\n") + 1], base, clock)
 
 
@@ -1027,15 +1073,14 @@ class Worker:
         found = self.scanner(task).scan(task.start, task.end, self.thorough)
         bucket = self.buckets[task.settled]
         self.done.append(number)
-        newer = {key: new for key, new in found.newest.items() if new.instant > bucket.certain.get(key, -1)}
-        doubtful = self._verify(task, bucket, newer)
+        doubtful = self._verify(task, bucket, found)
         if doubtful:
             self._carefully(task, bucket, doubtful)
-        for key, old in found.oldest.items():
-            if old.instant < bucket.oldest.get(key, (old.instant + 1,))[0]:
-                bucket.oldest[key] = (old.instant, number, old.start, old.stop)
+        for key, instant in found.oldest.items():
+            if key not in bucket.oldest or instant < bucket.oldest[key][0]:
+                bucket.oldest[key] = (instant, number, *found.oldest_at[key])
         for key, (instant, offset) in found.torn.items():
-            bucket.suspect(key, instant, task.log.path, offset, "it is glued to a torn record")
+            bucket.suspect(key, instant, task.log.path, offset, "it is glued to a torn record, or breaks off")
         reports: list[Report] = [(CHANGE, task.settled, connection, at) for connection, at in found.changes.items()]
         reports += self._proxied(task, bucket, found)
         if found.unparsed_count:
@@ -1047,11 +1092,12 @@ class Worker:
         if len(bucket.oldest) > MANY_ACCOUNTS:
             self.flush()
 
-    def _verify(self, task: Task, bucket: _Bucket, newer: dict[bytes, Extreme]) -> list[bytes]:
-        """Judge the latest login of each key; keep the certain ones, return the keys of the others."""
-        places: dict[tuple[int, int], dict[bytes, Optional[int]]] = {}
-        for key, new in newer.items():
-            places.setdefault((new.start, new.stop), {})[key] = new.instant
+    def _verify(self, task: Task, bucket: _Bucket, found: Found) -> list[bytes]:
+        """Judge the latest login of each key that is news; keep the certain ones, return the keys of the others."""
+        places: dict[Place, dict[bytes, Optional[int]]] = {}
+        for key, newest in found.newest.items():
+            if newest > bucket.certain.get(key, -1):
+                places.setdefault(found.newest_at[key], {})[key] = newest
         doubtful = []
         for (start, stop), wanted in sorted(places.items()):
             around = window(task.log, start, stop, self.scanner(task).clock)
