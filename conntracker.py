@@ -61,8 +61,6 @@ from typing import IO
 from typing import Any
 from typing import NamedTuple
 from typing import NoReturn
-from typing import Optional
-from typing import Union
 from typing import cast
 
 __version__ = "1.0.0"
@@ -130,7 +128,7 @@ _P = b"+" if sys.version_info >= (3, 11) else b""
 
 
 def plain_login(stamp_width: int, ports: bool) -> re.Pattern[bytes]:
-    """Return the expression for a login whose names hold no comma, which is nearly every one.
+    r"""Return the expression for a login whose names hold no comma, which is nearly every one.
 
     Field 7 is the operation only if fields 3 and 4 have no comma, and the strict end leaves no room for a second
     reading.  [^,]* takes a third of the time of [^,\n]*: a name that ran over a line's end is found out later.
@@ -151,9 +149,7 @@ REFUSED_MARK = b",0,FAILED_CONNECT,"
 # How a QUERY record ends: its text in quotes, then the return code (and in some builds the TLS version).
 _QUERY_END = re.compile(rb"',[0-9]+(?:,[^,']*)?\r?$")
 # A login or a refused one with plain names, whole: stamp, serverhost, user and host, connection id.
-_SEEN = re.compile(
-    rb"([^,]*),([^,]*),([^,]*,[^,]*),([0-9]+),0,(?:FAILED_)?CONNECT,[^,]*,[^,']*,[0-9]+(?:,[^,']*)?\r?"
-)
+_SEEN = re.compile(rb"([^,]*),([^,]*),([^,]*,[^,]*),([0-9]+),0,(?:FAILED_)?CONNECT,[^,]*,[^,']*,[0-9]+(?:,[^,']*)?\r?")
 _STAMPED = re.compile(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,")
 # A whole record's last fields: the object and the return code, which TABLE records leave empty.
 _COMPLETE = re.compile(rb",[0-9]*(?:,[^,']*)?\r?$")
@@ -211,7 +207,7 @@ def without_port(host: bytes) -> bytes:
     return host
 
 
-def split_line(line: bytes) -> Optional[tuple[bytes, bytes, bytes]]:
+def split_line(line: bytes) -> tuple[bytes, bytes, bytes] | None:
     """Return a line's stamp, serverhost and the rest from the user on, or None if it is no record at all."""
     syslog = _SYSLOG.fullmatch(line)
     if syslog:
@@ -225,7 +221,7 @@ def split_line(line: bytes) -> Optional[tuple[bytes, bytes, bytes]]:
     return head and (head[1], head[2], head[3])
 
 
-def parse_connection(line: bytes) -> Optional[Record]:
+def parse_connection(line: bytes) -> Record | None:
     """Read one line (no line end) as the record of a connection, or return None.
 
     A PROXY_CONNECT record gives the account row that was really used as user and host.
@@ -246,7 +242,7 @@ def parse_connection(line: bytes) -> Optional[Record]:
     return Record(stamp, serverhost, match["user"], host, int(match["id"]), operation, int(match["retcode"]))
 
 
-def parse_glued(line: bytes) -> Optional[Record]:
+def parse_glued(line: bytes) -> Record | None:
     """Read the last record of a line in which a torn record stands before it; None if there is no such thing."""
     for inner in reversed(list(_INNER_STAMP.finditer(line))):
         record = parse_connection(line[inner.start() :])
@@ -303,7 +299,9 @@ DIRECTIVES: dict[str, tuple[str, str]] = {
     "%-M": ("4", "[0-9]{1,2}"),
     "%-S": ("5", "[0-9]{1,2}"),
 }
-_GO_ELEMENT = re.compile("Z07:00|Z0700|" + "|".join(re.escape(go) for go, _ in DIRECTIVES.values()).replace(r"\.000000", r"[.,](?:0+|9+)"))
+_GO_ELEMENT = re.compile(
+    "Z07:00|Z0700|" + "|".join(re.escape(go) for go, _ in DIRECTIVES.values()).replace(r"\.000000", r"[.,](?:0+|9+)")
+)
 _GO_TO_DIRECTIVE = {go: directive for directive, (go, _) in DIRECTIVES.items()}
 _GO_TO_DIRECTIVE.update({"Z07:00": "%:z", "Z0700": "%z"})
 _STRFTIME_ELEMENT = re.compile(r"%:z|%-?[A-Za-z%]")
@@ -330,7 +328,10 @@ class Layout:
             if directive not in DIRECTIVES and directive != "%%":
                 raise ValueError(f"{found} is not known here")
             literal = text[done : match.start()]
-            elements += [literal, directive if directive != "%f" or not known else found[0] + "%f" + str(len(found) - 1)]
+            elements += [
+                literal,
+                directive if directive != "%f" or not known else found[0] + "%f" + str(len(found) - 1),
+            ]
             pattern += re.escape(literal) + ("%" if directive == "%%" else f"({DIRECTIVES[directive][1]})")
             done = match.end()
         if len(elements) < 2:
@@ -354,13 +355,13 @@ class Layout:
         """Tell whether the order of stamps as text is their order in time."""
         return self.width > 0 and self.elements[1::2] == ("%Y", "%m", "%d", "%H", "%M", "%S")
 
-    def parse(self, text: str) -> Optional[tuple[dict[str, int], Optional[timedelta]]]:
+    def parse(self, text: str) -> tuple[dict[str, int], timedelta | None] | None:
         """Return what a stamp says of year, month, ... and its offset from UTC, or None if it has another form."""
         match = self.pattern.fullmatch(text)
         if not match:
             return None
         values: dict[str, int] = {}
-        offset: Optional[timedelta] = None
+        offset: timedelta | None = None
         directives = [e for e in self.elements[1::2] if e != "%%"]
         for directive, value in zip(directives, match.groups()):
             letter = directive.replace("-", "")[-1] if "%f" not in directive else "f"
@@ -408,23 +409,34 @@ def _moment(values: dict[str, int], year: int) -> datetime:
         year = 2000 + values["y"]
     second = values.get("S", 0)
     return datetime(
-        values.get("Y", year), values["m"], values["d"], values["H"], values["M"], 59 if second == 60 else second
+        values.get("Y", year),
+        values["m"],
+        values["d"],
+        values["H"],
+        values["M"],
+        59 if second == 60 else second,
     )
 
 
 # The forms tried after the configured one: the plugin's own, ISO 8601 as of 12.x and rsyslog, and rsyslog's old one.
 KNOWN_LAYOUTS = tuple(
     Layout.of(text)
-    for text in ("%Y%m%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%f%:z", "%Y-%m-%dT%H:%M:%S%:z", "%Y%m%dT%H:%M:%S%f%z", "%b %e %H:%M:%S")
+    for text in (
+        "%Y%m%d %H:%M:%S",
+        "%Y-%m-%dT%H:%M:%S%f%:z",
+        "%Y-%m-%dT%H:%M:%S%:z",
+        "%Y%m%dT%H:%M:%S%f%z",
+        "%b %e %H:%M:%S",
+    )
 )
 
 
-def epoch(naive: datetime, zone: Optional[tzinfo], fold: int) -> int:
+def epoch(naive: datetime, zone: tzinfo | None, fold: int) -> int:
     """Return the instant of a local time in a zone (None: the system's); `fold` 1 is the second of two."""
     return int((naive.replace(tzinfo=zone, fold=fold) if zone else naive.replace(fold=fold)).timestamp())
 
 
-def local(instant: int, zone: Optional[tzinfo]) -> datetime:
+def local(instant: int, zone: tzinfo | None) -> datetime:
     """Return the aware local time of an instant in a zone (None: the system's)."""
     return datetime.fromtimestamp(instant, zone) if zone else datetime.fromtimestamp(instant, timezone.utc).astimezone()
 
@@ -437,7 +449,7 @@ class Clock(dict[bytes, int]):
     ValueError.
     """
 
-    def __init__(self, layout: Layout, zone: Optional[tzinfo], fold: int = 0, written: int = 0) -> None:
+    def __init__(self, layout: Layout, zone: tzinfo | None, fold: int = 0, written: int = 0) -> None:
         self.layouts = (layout, *(known for known in KNOWN_LAYOUTS if known.text != layout.text))
         self.zone, self.fold, self.written = zone, fold, written
         self.minutes: dict[bytes, int] = {}
@@ -466,7 +478,7 @@ class Clock(dict[bytes, int]):
                 return self._instant(*parsed)
         raise ValueError(f"not a time: {text!r}")
 
-    def _instant(self, values: dict[str, int], offset: Optional[timedelta]) -> int:
+    def _instant(self, values: dict[str, int], offset: timedelta | None) -> int:
         year = local(self.written, self.zone).year
         naive = _moment(values, year)
         if offset is not None:
@@ -477,10 +489,9 @@ class Clock(dict[bytes, int]):
         return instant
 
 
-def repeats(naive: datetime, zone: Optional[tzinfo]) -> bool:
+def repeats(naive: datetime, zone: tzinfo | None) -> bool:
     """Tell whether a local time comes twice."""
     return epoch(naive, zone, 0) < epoch(naive, zone, 1)
-
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -492,7 +503,7 @@ COMPRESSIONS = (".gz", ".bz2", ".xz")
 
 @dataclass
 class LogFile:
-    """An open audit log.
+    """An open audit log.  What cannot be read ends it, and `broken` says why.
 
     `size` is in bytes of log text, 0 for a compressed log until its end was read; `head` its first bytes;
     `start` and `end` bound what is to be read; `tail` is where the part starts that the next run reads again;
@@ -514,22 +525,27 @@ class LogFile:
     end: int = 0
     live: bool = False
     unchanged: bool = False
-    known: Optional[Known] = None
-    first: Optional[int] = None
-    last: Optional[int] = None
-    before: Optional[LogFile] = None
-    after: Optional[LogFile] = None
-    _stream: Optional[IO[bytes]] = None
+    known: Known | None = None
+    first: int | None = None
+    last: int | None = None
+    before: LogFile | None = None
+    after: LogFile | None = None
+    broken: str = ""
+    _stream: IO[bytes] | None = None
     _recent: bytes = b""
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes of log text from `offset`; less only at the end."""
-        if self.compressed:
-            return self._decompress(offset, size)
-        cold = _not_cached(self.descriptor, offset)
-        data = os.pread(self.descriptor, size, offset)
-        if cold:
-            os.posix_fadvise(self.descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
+        try:
+            if self.compressed:
+                return self._decompress(offset, size)
+            cold = _not_cached(self.descriptor, offset)
+            data = os.pread(self.descriptor, size, offset)
+            if cold:
+                os.posix_fadvise(self.descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
+        except Exception as error:  # each compression has errors of its own
+            self.broken = str(error) or type(error).__name__
+            return b""
         return data
 
     def tail_text(self, size: int) -> bytes:
@@ -548,7 +564,7 @@ class LogFile:
         return position
 
     def _decompress(self, offset: int, size: int) -> bytes:
-        """Read on in the stream, which keeps a little of what it gave; only what lies further back costs a new start."""
+        """Read on in the stream, which keeps a little of what it gave; what lies further back costs a new start."""
         stream = self._stream
         if stream is None or offset < stream.tell() - len(self._recent):
             stream = self._stream = _open_compressed(self.path, self.descriptor)
@@ -908,12 +924,19 @@ class Window:
             if record and record.operation == (b"FAILED_CONNECT" if refused else b"CONNECT") and not parse_glued(line):
                 instant = clock[record.stamp]
                 self.seen.append(
-                    Seen(self.base + at - 1, instant, record.serverhost, key_of(record), record.connection, refused)
+                    Seen(
+                        self.base + at - 1,
+                        instant,
+                        record.serverhost,
+                        key_of(record),
+                        record.connection,
+                        refused,
+                    )
                 )
         except ValueError:
             return
 
-    def contradiction(self, i: int) -> Optional[str]:
+    def contradiction(self, i: int) -> str | None:
         """Return why record i is suspect, in words, or None.  Only what is within WINDOW of it counts."""
         record = self.seen[i]
         low = bisect.bisect_left(self.offsets, record.offset - WINDOW)
@@ -934,7 +957,7 @@ class Window:
                     return True
         return False
 
-    def _broken_neighbour(self, record: Seen) -> Optional[str]:
+    def _broken_neighbour(self, record: Seen) -> str | None:
         """Look at the lines before and after a record for the pieces of a name with a line end."""
         begin = record.offset - self.base + 1
         end = self.text.find(b"\n", begin)
@@ -946,7 +969,7 @@ class Window:
             return "the line before it breaks off"
         return None
 
-    def _stranger(self, i: int, low: int, high: int) -> Optional[str]:
+    def _stranger(self, i: int, low: int, high: int) -> str | None:
         """Compare a record with its neighbours."""
         record, near, far = self.seen[i], self.seen[low:i], self.seen[i + 1 : high]
         if not near or not far:
@@ -991,12 +1014,12 @@ def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
 class Judged(NamedTuple):
     """What stands of an account's logins in a stretch of log: instants, and the latest suspect one."""
 
-    first: Optional[int]
-    last: Optional[int]
-    suspect: Optional[tuple[int, int, str]]  # instant, offset, reason
+    first: int | None
+    last: int | None
+    suspect: tuple[int, int, str] | None  # instant, offset, reason
 
 
-def judge(around: Window, start: int, stop: int, wanted: dict[bytes, Optional[int]]) -> dict[bytes, Judged]:
+def judge(around: Window, start: int, stop: int, wanted: dict[bytes, int | None]) -> dict[bytes, Judged]:
     """Judge the logins of [start, stop) of the wanted keys, or only those at the instant given for a key."""
     result: dict[bytes, Judged] = {}
     for i, seen in enumerate(around.seen):
@@ -1007,7 +1030,9 @@ def judge(around: Window, start: int, stop: int, wanted: dict[bytes, Optional[in
         known = result.get(seen.key, Judged(None, None, None))
         reason = around.contradiction(i)
         if reason:
-            result[seen.key] = known._replace(suspect=max(known.suspect or (0, 0, ""), (seen.instant, seen.offset, reason)))
+            result[seen.key] = known._replace(
+                suspect=max(known.suspect or (0, 0, ""), (seen.instant, seen.offset, reason))
+            )
         else:
             first, last = known.first or seen.instant, known.last or seen.instant
             result[seen.key] = known._replace(first=min(first, seen.instant), last=max(last, seen.instant))
@@ -1032,7 +1057,7 @@ class Task(NamedTuple):
 # What a worker reports, made of plain values so that it can cross a pipe:
 # (LOGIN, settled, key, first, last), (PROXIED, settled, key, instant, instant),
 # (SUSPECT, settled, key, instant, path, offset, reason), (CHANGE, settled, connection id, instant),
-# (UNPARSED, path, offsets, count), (LENGTH, number of the task, length of the compressed log's text)
+# (UNPARSED, path, offsets, count), (LENGTH, number of the task, end of what was read of its log, why there is no more)
 LOGIN, PROXIED, SUSPECT, CHANGE = "login", "proxied", "suspect", "change"
 UNPARSED, LENGTH = "unparsed", "length"
 Report = tuple[Any, ...]
@@ -1085,8 +1110,8 @@ class Worker:
         reports += self._proxied(task, bucket, found)
         if found.unparsed_count:
             reports.append((UNPARSED, task.log.path, found.unparsed, found.unparsed_count))
-        if task.log.compressed:
-            reports.append((LENGTH, number, found.end))
+        if task.log.compressed or task.log.broken:
+            reports.append((LENGTH, number, found.end, task.log.broken))
         if reports:
             self.sink(reports)
         if len(bucket.oldest) > MANY_ACCOUNTS:
@@ -1094,7 +1119,7 @@ class Worker:
 
     def _verify(self, task: Task, bucket: _Bucket, found: Found) -> list[bytes]:
         """Judge the latest login of each key that is news; keep the certain ones, return the keys of the others."""
-        places: dict[Place, dict[bytes, Optional[int]]] = {}
+        places: dict[Place, dict[bytes, int | None]] = {}
         for key, newest in found.newest.items():
             if newest > bucket.certain.get(key, -1):
                 places.setdefault(found.newest_at[key], {})[key] = newest
@@ -1105,8 +1130,8 @@ class Worker:
             for key, instant in wanted.items():
                 if key in judged and judged[key].last is None:
                     doubtful.append(key)
-                else:
-                    bucket.certain[key] = cast(int, instant)
+                elif instant is not None:
+                    bucket.certain[key] = instant
         return doubtful
 
     def _carefully(self, task: Task, bucket: _Bucket, keys: list[bytes]) -> None:
@@ -1119,7 +1144,7 @@ class Worker:
                 bucket.suspect(key, instant, task.log.path, offset, reason)
 
     def _judge_all(self, task: Task, keys: Iterable[bytes]) -> dict[bytes, Judged]:
-        wanted: dict[bytes, Optional[int]] = dict.fromkeys(keys)
+        wanted: dict[bytes, int | None] = dict.fromkeys(keys)
         names = {b"," + key.rpartition(b",")[0] + b"," for key in wanted}
         result: dict[bytes, Judged] = {}
         for start, stop, block in blocks(task.log, task.start, task.end):
@@ -1157,26 +1182,29 @@ class Worker:
     def _firsts(self, bucket: _Bucket) -> dict[bytes, int]:
         """Return the earliest certain login of each key that has one."""
         firsts: dict[bytes, int] = {}
-        places: dict[tuple[int, int, int], dict[bytes, Optional[int]]] = {}
-        for key, (instant, number, start, stop) in bucket.oldest.items():
-            if bucket.certain.get(key) == instant:
-                firsts[key] = instant
+        places: dict[tuple[int, int, int], dict[bytes, int | None]] = {}
+        for key, (oldest, number, start, stop) in bucket.oldest.items():
+            if bucket.certain.get(key) == oldest:
+                firsts[key] = oldest
             elif key in bucket.certain:
-                places.setdefault((number, start, stop), {})[key] = instant
+                places.setdefault((number, start, stop), {})[key] = oldest
         doubtful: set[bytes] = set()
         for (number, start, stop), wanted in sorted(places.items()):
             task = self.tasks[number]
             judged = judge(window(task.log, start, stop, self.scanner(task).clock), start, stop, wanted)
-            for key, instant in wanted.items():
-                if key in judged and judged[key].first is None:
-                    doubtful.add(key)
-                else:
-                    firsts[key] = cast(int, instant)
-        for number in sorted(self.done) if doubtful else ():
+            doubtful.update(key for key in wanted if key in judged and judged[key].first is None)
+            firsts.update({key: instant for key, instant in wanted.items() if instant is not None})
+        if doubtful:
+            firsts.update(self._first_certain(bucket, doubtful))
+        return firsts
+
+    def _first_certain(self, bucket: _Bucket, keys: set[bytes]) -> dict[bytes, int]:
+        """Judge every login of some keys, since the earliest is suspect."""
+        firsts = {key: bucket.certain[key] for key in keys}
+        for number in self.done:
             if self.tasks[number].settled is (bucket is self.buckets[True]):
-                for key, found in self._judge_all(self.tasks[number], doubtful).items():
-                    if found.first is not None:
-                        firsts[key] = min(found.first, firsts.get(key, found.first))
+                for key, found in self._judge_all(self.tasks[number], keys).items():
+                    firsts[key] = min(firsts[key], firsts[key] if found.first is None else found.first)
         return firsts
 
 
@@ -1232,7 +1260,7 @@ class _Queue:
         os.write(writer, numbers)
         os.close(writer)
 
-    def take(self) -> Optional[int]:
+    def take(self) -> int | None:
         """Return the next number, None if there is none left."""
         data = os.read(self.reader, 4)
         return int.from_bytes(data, "big") if data else None
@@ -1280,7 +1308,7 @@ def _read_child(pid: int, descriptor: int, sink: Sink) -> None:
             size = int.from_bytes(pipe.read(8), "big")
             if not size:
                 break
-            sink(marshal.loads(pipe.read(size)))
+            sink(marshal.loads(pipe.read(size)))  # noqa: S302 - written by our own child
     _, status = os.waitpid(pid, 0)
     if status:
         raise LogError("a worker process ended before its work was done: nothing was stored: run again")
@@ -1305,6 +1333,7 @@ class Progress:
             self.shown = True
 
     def close(self) -> None:
+        """Leave an empty line to whatever is said next."""
         if self.shown:
             sys.stderr.write("\r\x1b[K")
 
@@ -1385,8 +1414,8 @@ class Known(NamedTuple):
     tail: int
     end: int
     live: bool
-    first: Optional[int]
-    last: Optional[int]
+    first: int | None
+    last: int | None
     head: bytes
     before: bytes
 
@@ -1446,11 +1475,13 @@ def _candidates(path: str, name: str) -> list[str]:
     try:
         names = os.listdir(folder or ".")
     except OSError as error:
-        raise LogError(f"{folder}: {error.strerror}: the logs cannot be listed: check AuditLogPath and its permissions") from None
+        raise LogError(
+            f"{folder}: {error.strerror}: the logs cannot be listed: check AuditLogPath and its permissions"
+        ) from None
     return sorted(os.path.join(folder, found) for found in names if family.fullmatch(found))
 
 
-def _open_log(path: str, known: dict[tuple[int, int], LogFile], say: Say) -> Optional[LogFile]:
+def _open_log(path: str, known: dict[tuple[int, int], LogFile], say: Say) -> LogFile | None:
     """Open a log; None if it is open already or is no file."""
     status = os.stat(path)
     if (status.st_dev, status.st_ino) in known:
@@ -1484,7 +1515,12 @@ def plan(logs: list[LogFile], unreadable: list[str], known: list[Known], clocks:
     for log in logs:
         log.known = same.get((log.device, log.inode))
         if log.known and (log.known.stored_size, log.known.modified) == (log.stored_size, log.modified):
-            log.unchanged, log.head, log.first, log.last = True, log.known.head, log.known.first, log.known.last
+            log.unchanged, log.head, log.first, log.last = (
+                True,
+                log.known.head,
+                log.known.first,
+                log.known.last,
+            )
         else:
             log.known = None
             _look_at_head(log, clocks)
@@ -1544,7 +1580,7 @@ def _mark_live(logs: list[LogFile]) -> None:
         max(written, key=lambda log: log.modified).live = True
 
 
-def _continued(log: LogFile, known: list[Known]) -> Optional[Known]:
+def _continued(log: LogFile, known: list[Known]) -> Known | None:
     """Return the known log that this one continues."""
     mine = [k for k in known if k.before and log.head.startswith(k.head)]
     mine.sort(key=lambda k: ((k.device, k.inode) != (log.device, log.inode), -k.end))
@@ -1590,7 +1626,7 @@ def _stretches(log: LogFile, clocks: Clocks) -> Iterator[Task]:
     log.last = _last_instant(log, clocks.of(log, folds[-1][1] if folds else 0))
 
 
-def _last_instant(log: LogFile, clock: Clock) -> Optional[int]:
+def _last_instant(log: LogFile, clock: Clock) -> int | None:
     """Return the instant of the last record that is to be read; not asked of compressed logs."""
     if log.compressed:
         return None
@@ -1630,11 +1666,13 @@ def _folds(log: LogFile, clocks: Clocks) -> list[tuple[int, int]]:
 _LINE_STAMP = re.compile(rb"\n([^,\n]*),")
 
 
-def _repeats_between(begin: int, finish: int, zone: Optional[tzinfo]) -> bool:
+def _repeats_between(begin: int, finish: int, zone: tzinfo | None) -> bool:
     """Tell whether local time repeats between two instants: the offset from UTC shrinks."""
     day = 86400
     offsets = [local(instant, zone).utcoffset() for instant in range(begin, finish + day, day)]
-    return any(after < before for before, after in zip(offsets, offsets[1:]) if before is not None and after is not None)
+    return any(
+        after < before for before, after in zip(offsets, offsets[1:]) if before is not None and after is not None
+    )
 
 
 def _split(tasks: list[Task]) -> list[Task]:
@@ -1654,7 +1692,7 @@ def _split(tasks: list[Task]) -> list[Task]:
 class Clocks:
     """The clocks of the logs."""
 
-    def __init__(self, layout: Layout, zone: Optional[tzinfo]) -> None:
+    def __init__(self, layout: Layout, zone: tzinfo | None) -> None:
         self.layout, self.zone = layout, zone
         self.clocks: dict[tuple[int, int], Clock] = {}
 
@@ -1664,6 +1702,10 @@ class Clocks:
         if name not in self.clocks:
             self.clocks[name] = Clock(self.layout, self.zone, fold, log.modified // 10**9)
         return self.clocks[name]
+
+    def of_task(self, task: Task) -> Clock:
+        """Return the clock of a task's log and fold."""
+        return self.of(task.log, task.fold)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -1745,7 +1787,10 @@ INSERT INTO evidence SELECT kind, user, host, 1, first_seen, last_seen, shown, u
     last_seen = max(last_seen, excluded.last_seen);
 INSERT OR REPLACE INTO suspect SELECT user, host, 1, seen, file, "offset", reason FROM suspect WHERE settled = 0;
 """
-_FORGET_TAILS = "DELETE FROM evidence WHERE settled = 0; DELETE FROM suspect WHERE settled = 0;"
+_FORGET_TAILS = """
+DELETE FROM evidence WHERE settled = 0;
+DELETE FROM suspect WHERE settled = 0;
+"""
 _FORGET_OLD_SUSPECTS = """
 DELETE FROM suspect WHERE EXISTS (SELECT 1 FROM evidence AS e
     WHERE e.kind IN ('login', 'proxied') AND e.user = suspect.user AND e.host = suspect.host AND e.last_seen >= suspect.seen)
@@ -1762,7 +1807,7 @@ ORDER BY 1, 2
 class Store:
     """The SQLite database.  Every method raises DatabaseError, in words."""
 
-    def __init__(self, path: str, layout: Layout, zone: Optional[tzinfo], write: bool) -> None:
+    def __init__(self, path: str, layout: Layout, zone: tzinfo | None, write: bool) -> None:
         self.path, self.layout, self.zone = path, layout, zone
         self.shown: dict[int, str] = {}
         self.begun = False
@@ -1785,7 +1830,8 @@ class Store:
         (version,) = self.db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise DatabaseError(
-                f"{self.path}: made by a newer conntracker (schema {version}, known here: {SCHEMA_VERSION}): upgrade this one"
+                f"{self.path}: made by a newer conntracker "
+                f"(schema {version}, known here: {SCHEMA_VERSION}): upgrade this one"
             )
         if version == SCHEMA_VERSION:
             return
@@ -1838,7 +1884,7 @@ class Store:
         value = row[0] if row else None
         return value.decode("utf-8") if isinstance(value, bytes) else value
 
-    def set(self, key: str, value: Union[int, str, None]) -> None:
+    def set(self, key: str, value: int | str | None) -> None:
         """Keep a single fact."""
         with self._explained():
             self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
@@ -1856,7 +1902,7 @@ class Store:
         """Return the logs as the last run left them."""
         with self._explained():
             rows = self.db.execute("SELECT * FROM file").fetchall()
-        return [Known(os.fsdecode(row[0]), *row[1:7], bool(row[7]), *row[8:]) for row in rows]
+        return [Known(*row)._replace(path=os.fsdecode(row[0])) for row in rows]
 
     def sessions(self) -> dict[int, bytes]:
         """Return the open sessions that changed their user."""
@@ -1867,7 +1913,17 @@ class Store:
         """Add evidence: user, host, first and last instant."""
         login = kind == "login"
         rows = (
-            (kind, user, host, int(settled), first, last, self.show(last) if login else None, _odd_text(user), _odd_text(host))
+            (
+                kind,
+                user,
+                host,
+                int(settled),
+                first,
+                last,
+                self.show(last) if login else None,
+                _odd_text(user),
+                _odd_text(host),
+            )
             for user, host, first, last in facts
         )
         with self._explained():
@@ -1881,10 +1937,12 @@ class Store:
     def end_tails(self, found: bool) -> None:
         """Drop what the last bytes of the live log said, for they are read again; else keep it for good."""
         with self._explained():
-            for statement in _statements((_FORGET_TAILS if found else _SETTLE + _FORGET_TAILS)):
+            for statement in _statements(_FORGET_TAILS if found else _SETTLE + _FORGET_TAILS):
                 self.db.execute(statement)
 
-    def replace_state(self, files: Iterable[Known], sessions: dict[int, bytes], gaps: Iterable[tuple[int, int, str]]) -> None:
+    def replace_state(
+        self, files: Iterable[Known], sessions: dict[int, bytes], gaps: Iterable[tuple[int, int, str]]
+    ) -> None:
         """Keep where reading goes on, and the new gaps."""
         with self._explained():
             self.db.execute("DELETE FROM file")
@@ -1901,13 +1959,16 @@ class Store:
         if self.get("time_format") == wanted:
             return
         with self._explained():
-            rows = self.db.execute("SELECT DISTINCT last_seen FROM evidence WHERE shown IS NOT NULL AND last_seen > 0").fetchall()
+            rows = self.db.execute(
+                "SELECT DISTINCT last_seen FROM evidence WHERE shown IS NOT NULL AND last_seen > 0"
+            ).fetchall()
             self.db.executemany(
-                "UPDATE evidence SET shown = ? WHERE last_seen = ? AND shown IS NOT NULL", ((self.show(i), i) for (i,) in rows)
+                "UPDATE evidence SET shown = ? WHERE last_seen = ? AND shown IS NOT NULL",
+                ((self.show(i), i) for (i,) in rows),
             )
         self.set("time_format", wanted)
 
-    def logins(self) -> list[tuple[bytes, bytes, Optional[int], int, int, Optional[bytes]]]:
+    def logins(self) -> list[tuple[bytes, bytes, int | None, int, int, bytes | None]]:
         """Return user, host, first, last, whether seen in the log, and what is suspect of each row."""
         with self._explained():
             return self.db.execute(_LOGINS).fetchall()
@@ -1923,7 +1984,7 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _odd_text(name: bytes) -> Optional[str]:
+def _odd_text(name: bytes) -> str | None:
     r"""Return how a name is shown that is not UTF-8, else None."""
     try:
         name.decode("utf-8")
@@ -1932,9 +1993,15 @@ def _odd_text(name: bytes) -> Optional[str]:
     return None
 
 
-def _read_instant(text: str, layout: Layout, zone: Optional[tzinfo]) -> int:
+def _read_instant(text: str, layout: Layout, zone: tzinfo | None) -> int:
     """Read a time as the Go program wrote it; 0 if it cannot be read."""
-    go = (layout, *(Layout.of(form) for form in ("2006-01-02 15:04:05-07:00", "2006-01-02T15:04:05Z07:00", "%Y-%m-%dT%H:%M:%S%f%:z")))
+    go = (
+        layout,
+        *(
+            Layout.of(form)
+            for form in ("2006-01-02 15:04:05-07:00", "2006-01-02T15:04:05Z07:00", "%Y-%m-%dT%H:%M:%S%f%:z")
+        ),
+    )
     for known in go:
         parsed = known.parse(text)
         if parsed:
@@ -1951,7 +2018,10 @@ def _advice(error: str) -> str:
     """Say what to do about an error of SQLite."""
     for part, advice in (
         ("not a database", "name another SqlitePath, or move this file away"),
-        ("malformed", "restore it from a backup, or move it away: the logs that are still there are read again"),
+        (
+            "malformed",
+            "restore it from a backup, or move it away: the logs that are still there are read again",
+        ),
         ("full", "make room: nothing was stored, the next run goes on"),
         ("readonly", "let this user write the file and its folder"),
         ("locked", "another program holds it: nothing was stored, the next run goes on"),
@@ -1980,19 +2050,28 @@ def collect(config: Config, say: Say) -> int:
     collector = Collector(store, todo, clocks)
     progress = Progress()
     try:
-        run_tasks(todo.tasks, lambda task: clocks.of(task.log, task.fold), config.max_workers, collector.take, progress)
+        run_tasks(todo.tasks, clocks.of_task, config.max_workers, collector.take, progress)
     finally:
         progress.close()
-    collector.finish(complete=not unreadable)
+    broken = [log for log in todo.logs if log.broken]
+    collector.finish(complete=not unreadable and not broken)
+    for log in broken:
+        say("ERROR", f"{log.path}: {log.broken}: the log was not read to its end: the next run tries again")
     for began, ended, reason in todo.gaps:
-        say("WARN", f"gap from {store.show(began)} to {store.show(ended)}: {reason}: run more often, or keep more rotations")
+        say(
+            "WARN",
+            f"gap from {store.show(began)} to {store.show(ended)}: {reason}: run more often, or keep more rotations",
+        )
     for path, offsets, count in collector.unparsed:
         places = ", ".join(str(offset) for offset in offsets)
-        say("WARN", f"{path}: {count} lines not understood, at offset {places}: a name with a line end, or a torn record")
-    return 1 if unreadable else 0
+        say(
+            "WARN",
+            f"{path}: {count} lines not understood, at offset {places}: a name with a line end, or a torn record",
+        )
+    return 1 if unreadable or broken else 0
 
 
-def _lock(path: str) -> Optional[int]:
+def _lock(path: str) -> int | None:
     """Make the database file (0640) and lock it; None if another run has it."""
     try:
         fresh = not os.path.exists(path)
@@ -2003,7 +2082,9 @@ def _lock(path: str) -> Optional[int]:
     except BlockingIOError:
         return None
     except OSError as error:
-        raise DatabaseError(f"{path}: {error.strerror}: the database cannot be written: check SqlitePath and its folder") from None
+        raise DatabaseError(
+            f"{path}: {error.strerror}: the database cannot be written: check SqlitePath and its folder"
+        ) from None
     return descriptor
 
 
@@ -2038,7 +2119,9 @@ class Collector:
                 self.unparsed.append(report[1:])
             elif report[0] == LENGTH:
                 log = self.todo.tasks[report[1]].log
-                log.end = log.tail = report[2]
+                log.broken = log.broken or report[3]
+                if log.compressed:
+                    log.end = log.tail = report[2]
 
     def finish(self, complete: bool) -> None:
         """Store the positions with the facts, and commit."""
@@ -2046,7 +2129,7 @@ class Collector:
         sessions = self._follow_sessions()
         store = self.store
         store.show_anew()
-        files = [*self.todo.kept, *(_as_known(log) for log in self.todo.logs)]
+        files = [*self.todo.kept, *(_as_known(log) for log in self.todo.logs if not log.broken)]
         store.replace_state(files, sessions, self.todo.gaps)
         firsts = [log.first for log in self.todo.logs if log.first is not None]
         lasts = [log.last for log in self.todo.logs if log.last is not None]
@@ -2074,13 +2157,12 @@ class Collector:
         wanted = self.changes[True] | self.changes[False] | still.keys()
         if not wanted or not self.todo.tasks:
             return still
-        clock_of = lambda task: self.clocks.of(task.log, task.fold)  # noqa: E731
-        hosts = find_hosts(self.todo.logs, wanted - still.keys(), clock_of)
+        hosts = find_hosts(self.todo.logs, wanted - still.keys(), self.clocks.of_task)
         for settled in (True, False):
             sessions = Sessions(dict(still), wanted, hosts)
             for task in reversed(self.todo.tasks):
                 if task.settled is settled:
-                    sessions.follow(task, clock_of(task))
+                    sessions.follow(task, self.clocks.of_task(task))
             ends = ((*_parted(key), *span) for key, span in sessions.ends.items())
             self.store.add("session end", settled, ends)
             self.store.add("change user", settled, ((b"", host, *span) for host, span in sessions.changes.items()))
@@ -2224,7 +2306,7 @@ def _level(text: str) -> str:
     return text
 
 
-def _zone(text: str) -> Optional[tzinfo]:
+def _zone(text: str) -> tzinfo | None:
     if not text or text == "Local":
         return None
     import zoneinfo
@@ -2244,7 +2326,13 @@ OPTIONS = (
     Option("TimeFormatAudit", "20060102 15:04:05", Layout.of, _FORMAT_HELP, "form of the stamps in the log"),
     Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", Layout.of, _FORMAT_HELP, "form of Accounts.last_seen"),
     Option("TimeLocation", "", _zone, _ZONE_HELP, "zone of Accounts.last_seen, and of the stamps in the log"),
-    Option("TimeLocationAudit", "", _zone, _ZONE_HELP, "zone of the stamps in the log, if another than TimeLocation"),
+    Option(
+        "TimeLocationAudit",
+        "",
+        _zone,
+        _ZONE_HELP,
+        "zone of the stamps in the log, if another than TimeLocation",
+    ),
     Option("MaxWorkers", "4", _count, "a number from 1 to 9999", "processes at most; never more than processors"),
     Option("LogLevel", "ERROR", _level, ", ".join(LEVELS), "the least severe messages that are printed"),
 )
@@ -2264,14 +2352,14 @@ class Config:
     sqlite_path: str
     time_format_audit: Layout
     time_format_db: Layout
-    time_location: Optional[tzinfo]
-    time_location_audit: Optional[tzinfo]
+    time_location: tzinfo | None
+    time_location_audit: tzinfo | None
     max_workers: int
     log_level: str
     format: str
 
     @property
-    def audit_zone(self) -> Optional[tzinfo]:
+    def audit_zone(self) -> tzinfo | None:
         """The zone of the log's stamps."""
         return self.time_location_audit or self.time_location
 
@@ -2289,7 +2377,8 @@ def parser() -> argparse.ArgumentParser:
     made = _Parser(
         prog="conntracker",
         description="Keep the latest connection of each MariaDB account, read from the audit plugin's logs.",
-        epilog=f"commands:\n{commands}\n\nfrom cron:\n  */15 * * * * conntracker nice -n 19 ionice -c 3 /usr/local/bin/conntracker\n\n"
+        epilog=f"commands:\n{commands}\n\n"
+        "in /etc/cron.d:\n  */15 * * * * conntracker nice -n 19 ionice -c 3 /usr/local/bin/conntracker\n\n"
         "exit codes: 0 it worked, 1 something could not be read or written, 2 wrong options or configuration",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -2305,13 +2394,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def read_config(path: Optional[str]) -> dict[str, str]:
+def read_config(path: str | None) -> dict[str, str]:
     """Return the keys of the ini file and their values, unquoted; ConfigError names file and key."""
     if path is None:
         if not os.path.exists(DEFAULT_CONFIG):
             return {}
         path = DEFAULT_CONFIG
-    ini = configparser.ConfigParser(interpolation=None, delimiters="=", strict=False, inline_comment_prefixes=("#", ";"))
+    ini = configparser.ConfigParser(
+        interpolation=None, delimiters="=", strict=False, inline_comment_prefixes=("#", ";")
+    )
     ini.optionxform = str  # type: ignore[assignment,method-assign]
     try:
         with open(path, encoding="utf-8") as file:
@@ -2319,7 +2410,9 @@ def read_config(path: Optional[str]) -> dict[str, str]:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}: name a configuration file that can be read") from None
     except (configparser.Error, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}: write `[default]` and lines of `Key = value`") from None
+        raise ConfigError(
+            f"{path}: {str(error).splitlines()[0]}: write `[default]` and lines of `Key = value`"
+        ) from None
     known = [option.key for option in OPTIONS]
     for section in ini.sections():
         for key in ini[section]:
@@ -2349,7 +2442,7 @@ def configure(arguments: argparse.Namespace) -> Config:
     return Config(**values)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     level = "ERROR"
 
@@ -2364,7 +2457,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             return 0
         config = configure(arguments)
         level = config.log_level
-        return {"collect": lambda: collect(config, say), "accounts": lambda: print_accounts(config)}[arguments.command]()
+        return {"collect": lambda: collect(config, say), "accounts": lambda: print_accounts(config)}[
+            arguments.command
+        ]()
     except ConntrackerError as error:
         say("ERROR", str(error))
         return error.exit_code
