@@ -873,15 +873,16 @@ class Scanner:
 # The user name is written raw, so anybody who reaches the port can write whole lines: by syntax a forged login
 # is like a true one.  But the line is written again at the end of his session, and the server gives each
 # connection its own id.  So a login is suspect if, within WINDOW bytes before or after it,
-#   - another CONNECT, or a FAILED_CONNECT, bears its connection id, and the server was not started in between;
+#   - another CONNECT, or a FAILED_CONNECT, bears its connection id, the server was not started in between, and
+#     it is not that a stretch of log stands there twice;
 #   - the next line has no stamp (it is the rest of a name with a line end), or the line before is stamped and
 #     breaks off;
 #   - it names another server host than most of up to 16 records before it, and than most of those after it;
 #   - its stamp is not between those of its neighbours (2 s are allowed), which are in order themselves;
 #   - its connection id is far from those of up to 16 neighbours on either side: by 1000, or by what the server
 #     gives out in 30 s where that is more;
-# or if it stands glued to a torn record, or breaks off itself.  Only a login that would change the stored facts is judged.  The rule
-# can be turned against a true login, so a suspect one is kept apart and shown, never dropped.
+# or if it stands glued to a torn record, or breaks off itself.  Only a login that would change the stored facts
+# is judged.  The rule can be turned against a true login, so a suspect one is kept apart and shown, never dropped.
 
 
 class Seen(NamedTuple):
@@ -942,10 +943,24 @@ class Window:
         low = bisect.bisect_left(self.offsets, record.offset - WINDOW)
         high = bisect.bisect_right(self.offsets, record.offset + WINDOW)
         for j in self.shared.get(record.connection, ()):
-            if j != i and low <= j < high and not self._started(min(i, j), max(i, j), high):
+            if j == i or not low <= j < high or self._repeated(i, j):
+                continue
+            if not self._started(min(i, j), max(i, j), high):
                 refused = self.seen[j].refused
                 return "its connection id was also refused" if refused else "its connection id stands in two logins"
         return self._broken_neighbour(record) or self._stranger(i, max(low, i - 16), min(high, i + 17))
+
+    def _repeated(self, i: int, j: int) -> bool:
+        """Tell whether i and j are the same record of a stretch of log that stands there twice, as after a restore.
+
+        16 equal records in a row are more than the copies of a name can hold.
+        """
+        run = 1
+        for step in (-1, 1):
+            a, b = i + step, j + step
+            while run < 16 and min(a, b) >= 0 and max(a, b) < len(self.seen) and self.seen[a][1:] == self.seen[b][1:]:
+                run, a, b = run + 1, a + step, b + step
+        return run == 16 and self.seen[i][1:] == self.seen[j][1:]
 
     def _started(self, i: int, j: int, high: int) -> bool:
         """Tell whether the server was started between records i and j: ids begin anew, time has passed, ids go on."""
@@ -1793,7 +1808,8 @@ DELETE FROM suspect WHERE settled = 0;
 """
 _FORGET_OLD_SUSPECTS = """
 DELETE FROM suspect WHERE EXISTS (SELECT 1 FROM evidence AS e
-    WHERE e.kind IN ('login', 'proxied') AND e.user = suspect.user AND e.host = suspect.host AND e.last_seen >= suspect.seen)
+    WHERE e.kind IN ('login', 'proxied') AND e.user = suspect.user AND e.host = suspect.host
+    AND e.last_seen >= suspect.seen)
 """
 _LOGINS = """
 SELECT user, host, min(first_seen), max(last_seen), max(kind = 'login'), NULL FROM evidence
