@@ -1252,9 +1252,9 @@ def run_tasks(
     for _ in range(workers - 1):
         children.append(_start_child(tasks, clock_of, thorough, queue))
     worker = Worker(tasks, clock_of, thorough, sink)
-    while (number := queue.take()) is not None:
-        worker.do(number)
-        progress.show(sum(task.end - task.start for task in tasks[: number + 1]), total)
+    while (taken := queue.take()) is not None:
+        worker.do(taken)
+        progress.show(sum(task.end - task.start for task in tasks[: taken + 1]), total)
     worker.flush()
     for pid, results in children:
         _read_child(pid, results, sink)
