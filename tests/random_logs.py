@@ -33,7 +33,7 @@ USERS = (
 )
 HOSTS = (b"localhost", b"localhost", b"app1.example.com", b"10.1.2.3", b"::1", b"2001:db8::17")
 NEW_HOSTS = (b"10.1.2.3:54312", b"::1:54312", b"[::1]:54312", b"2001:db8::17:65000", b"app1.example.com:1")
-DATABASES = (b"", b"", b"db1", b"d,b", b"CONNECT", b"it's")
+DATABASES = (b"", b"", b"db1", b"d,b", b"d\nb", b"CONNECT", b"it's")
 SQL = (
     b"select 1",
     b"update t set s=\\'20260101 00:00:00,db01,never,localhost,1,0,CONNECT,,,0\\'",

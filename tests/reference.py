@@ -16,6 +16,7 @@ from site_kit import Truth
 
 WINDOW = 65_536
 NEIGHBOURS = 16
+STRETCH = 16
 
 STAMP = rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2}"
 # stamp, serverhost, user, host, connection id, 0, operation, database, object, retcode, perhaps an 11th field
@@ -124,13 +125,15 @@ class Reading:
             for reading in (read, inner):
                 if reading and is_login(reading[0]):
                     self.glued.append((account_of(reading[0]), reading[1]))
+        elif not read and b",0,CONNECT," in line.text and not re.search(rb"',[0-9]+(,[^,']*)?\r?$", line.text):
+            read = read_record(line.text + b",,0")  # it breaks off: a torn record, or a line end in the database
+            if read and is_login(read[0]):
+                self.glued.append((account_of(read[0]), read[1]))
         elif read and (is_login(read[0]) or read[0][6] == b"FAILED_CONNECT"):
             match, instant = read
             place, refused = line.place, match[6] == b"FAILED_CONNECT"
             server, number = match[2], int(match[5])
-            self.logins.append(
-                Login(len(self.lines) - 1, place, instant, server, account_of(match), number, refused)
-            )
+            self.logins.append(Login(len(self.lines) - 1, place, instant, server, account_of(match), number, refused))
 
     def near(self, i: int) -> list[int]:
         """Return the other records within the window around record i."""
@@ -145,6 +148,8 @@ class Reading:
 
     def restarted_between(self, i: int, j: int) -> bool:
         """Tell whether ids begin anew between two records, time has passed, and ids go on from there."""
+        if self.logins[j].instant < self.logins[i].instant + 2:
+            return False
         for k in range(i + 1, j + 1):
             before, this = self.logins[k - 1], self.logins[k]
             anew = this.number < before.number or (k == j and this.number == before.number)
@@ -153,11 +158,22 @@ class Reading:
                 return True
         return False
 
+    def stands_twice(self, i: int, j: int) -> bool:
+        """Tell whether a whole stretch of log stands there twice: 16 different records in a row."""
+        numbers = set()
+        for step in (-1, 1):
+            a, b = i, j
+            while min(a, b) >= 0 and max(a, b) < len(self.logins) and self.logins[a][2:] == self.logins[b][2:]:
+                numbers.add(self.logins[a].number)
+                if len(numbers) == STRETCH:
+                    return True
+                a, b = a + step, b + step
+        return False
+
     def shares_its_id(self, i: int) -> bool:
         """Another login or refused login bears the same connection id."""
         return any(
-            self.logins[j].number == self.logins[i].number
-            and not self.restarted_between(min(i, j), max(i, j))
+            self.logins[j].number == self.logins[i].number and not self.restarted_between(min(i, j), max(i, j))
             for j in self.near(i)
         )
 
@@ -214,8 +230,6 @@ def facts_of(logs: list[bytes]) -> tuple[Truth, dict[Account, int]]:
     for account, instant in reading.glued:
         suspects[account] = max(instant, suspects.get(account, instant))
     newer = {
-        account: seen
-        for account, seen in suspects.items()
-        if account not in certain or seen > certain[account][1]
+        account: seen for account, seen in suspects.items() if account not in certain or seen > certain[account][1]
     }
     return certain, newer
