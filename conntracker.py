@@ -966,7 +966,12 @@ class Window:
         return len(ids) == 16
 
     def _started(self, i: int, j: int, high: int) -> bool:
-        """Tell whether the server was started between records i and j: ids begin anew, time has passed, ids go on."""
+        """Tell whether the server was started between records i and j: ids begin anew, time has passed, ids go on.
+
+        The copies of a name are written at once, whatever stamps they bear: so i and j must be 2 s apart.
+        """
+        if self.seen[j].instant < self.seen[i].instant + 2:
+            return False
         for k in range(i + 1, j + 1):
             last, this = self.seen[k - 1], self.seen[k]
             if this.connection < last.connection + (k == j) and this.instant >= last.instant + 2:
