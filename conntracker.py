@@ -953,17 +953,25 @@ class Window:
     def _repeated(self, i: int, j: int) -> bool:
         """Tell whether i and j are the same record of a stretch of log that stands there twice, as after a restore.
 
-        16 equal records in a row are more than the copies of a name can hold.
+        16 equal records in a row, of as many connections, are more than the copies of a name can hold.
         """
-        run = 1
+        ids = {self.seen[i].connection} if self.seen[i][1:] == self.seen[j][1:] else set()
         for step in (-1, 1):
             a, b = i + step, j + step
-            while run < 16 and min(a, b) >= 0 and max(a, b) < len(self.seen) and self.seen[a][1:] == self.seen[b][1:]:
-                run, a, b = run + 1, a + step, b + step
-        return run == 16 and self.seen[i][1:] == self.seen[j][1:]
+            while ids and len(ids) < 16 and min(a, b) >= 0 and max(a, b) < len(self.seen):
+                if self.seen[a][1:] != self.seen[b][1:] or self.seen[a].connection in ids:
+                    break
+                ids.add(self.seen[a].connection)
+                a, b = a + step, b + step
+        return len(ids) == 16
 
     def _started(self, i: int, j: int, high: int) -> bool:
-        """Tell whether the server was started between records i and j: ids begin anew, time has passed, ids go on."""
+        """Tell whether the server was started between records i and j: ids begin anew, time has passed, ids go on.
+
+        The copies of a name are written at once, whatever stamps they bear: so i and j must be 2 s apart.
+        """
+        if self.seen[j].instant < self.seen[i].instant + 2:
+            return False
         for k in range(i + 1, j + 1):
             last, this = self.seen[k - 1], self.seen[k]
             if this.connection < last.connection + (k == j) and this.instant >= last.instant + 2:
