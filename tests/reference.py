@@ -129,9 +129,9 @@ class Reading:
             read = read_record(line.text + b",,0")  # it breaks off: a torn record, or a line end in the database
             if read and is_login(read[0]):
                 self.glued.append((account_of(read[0]), read[1]))
-        elif read and (is_login(read[0]) or read[0][6] == b"FAILED_CONNECT"):
+        elif read and read[0][6] in (b"CONNECT", b"FAILED_CONNECT"):
             match, instant = read
-            place, refused = line.place, match[6] == b"FAILED_CONNECT"
+            place, refused = line.place, not is_login(match)
             server, number = match[2], int(match[5])
             self.logins.append(Login(len(self.lines) - 1, place, instant, server, account_of(match), number, refused))
 
