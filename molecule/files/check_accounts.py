@@ -1,6 +1,6 @@
 """Compare the view Accounts with what the clients know of their logins: check_accounts.py DATABASE LOGINS [ANYTIME].
 
-LOGINS is JSON: a list of lines `name@host`, TAB, epoch seconds, as the server told its clients.  ANYTIME is a comma
+LOGINS is JSON: a list of lines `name@host`, a blank, epoch seconds, as the server told its clients.  ANYTIME is a comma
 separated list of the accounts that must be there and have no such line.  The server cuts a second, so one is allowed.
 """
 
@@ -13,7 +13,7 @@ from datetime import datetime
 database, logins, anytime = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3].split(",")
 wanted = {}
 for line in logins:
-    account, instant = line.split("\t")
+    account, instant = line.rsplit(None, 1)
     wanted[account] = max(wanted.get(account, 0), float(instant))
 with closing(sqlite3.connect("file:" + database + "?mode=ro", uri=True)) as connection:
     rows = connection.execute("SELECT name, host, last_seen FROM Accounts").fetchall()
