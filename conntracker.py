@@ -149,7 +149,9 @@ REFUSED_MARK = b",0,FAILED_CONNECT,"
 # How a QUERY record ends: its text in quotes, then the return code (and in some builds the TLS version).
 _QUERY_END = re.compile(rb"',[0-9]+(?:,[^,']*)?\r?$")
 # A login or a refused one with plain names, whole: stamp, serverhost, user and host, connection id.
-_SEEN = re.compile(rb"([^,]*),([^,]*),([^,]*,[^,]*),([0-9]+),0,(?:FAILED_)?CONNECT,[^,]*,[^,']*,[0-9]+(?:,[^,']*)?\r?")
+_SEEN = re.compile(
+    rb"([^,]*),([^,]*),([^,]*,[^,]*),([0-9]+),0,(?:FAILED_)?CONNECT,[^,]*,[^,']*,([0-9]+)(?:,[^,']*)?\r?"
+)
 _STAMPED = re.compile(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,")
 # A whole record's last fields: the object and the return code, which TABLE records leave empty.
 _COMPLETE = re.compile(rb",[0-9]*(?:,[^,']*)?\r?$")
@@ -684,7 +686,7 @@ class Found:
     oldest: dict[bytes, int] = field(default_factory=dict)
     newest_at: dict[bytes, Place] = field(default_factory=dict)
     oldest_at: dict[bytes, Place] = field(default_factory=dict)
-    proxied: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)  # instant, offset, connection id
+    proxied: dict[bytes, list[tuple[int, int, int]]] = field(default_factory=dict)  # instant, offset, connection id
     changes: dict[int, int] = field(default_factory=dict)  # connection id: instant of its last change of user
     torn: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # instant, offset
     unparsed: list[int] = field(default_factory=list)  # the first few offsets
@@ -860,8 +862,7 @@ class Scanner:
                     continue
                 if record.operation == b"PROXY_CONNECT":
                     offset = begin + (at if rest is block else block.find(line)) - 1
-                    key = key_of(record)
-                    found.proxied[key] = max((instant, offset, record.connection), found.proxied.get(key, (0, 0, 0)))
+                    found.proxied.setdefault(key_of(record), []).append((instant, offset, record.connection))
                 elif record.operation == b"CHANGEUSER" and not record.user:
                     found.changes[record.connection] = max(instant, found.changes.get(record.connection, 0))
 
@@ -914,28 +915,21 @@ class Window:
 
     def _see(self, at: int, line: bytes, refused: bool, clock: Clock) -> None:
         match = _SEEN.fullmatch(line)
-        try:
+        with contextlib.suppress(ValueError):
             if match:
-                stamp, serverhost, key, connection = match.groups()
+                stamp, serverhost, key, connection, retcode = match.groups()
                 user, _, host = key.rpartition(b",")
                 key = user + b"," + without_port(host) if b":" in host else key
-                self.seen.append(Seen(self.base + at - 1, clock[stamp], serverhost, key, int(connection), refused))
-                return
-            record = parse_connection(line)
-            if record and record.operation == (b"FAILED_CONNECT" if refused else b"CONNECT") and not parse_glued(line):
-                instant = clock[record.stamp]
-                self.seen.append(
-                    Seen(
-                        self.base + at - 1,
-                        instant,
-                        record.serverhost,
-                        key_of(record),
-                        record.connection,
-                        refused,
-                    )
-                )
-        except ValueError:
-            return
+            else:
+                record = parse_connection(line)
+                operation = b"FAILED_CONNECT" if refused else b"CONNECT"
+                if record is None or record.operation != operation or parse_glued(line):
+                    return
+                stamp, serverhost, key = record.stamp, record.serverhost, key_of(record)
+                connection, retcode = b"%d" % record.connection, b"%d" % record.retcode
+            if refused or not int(retcode):
+                seen = Seen(self.base + at - 1, clock[stamp], serverhost, key, int(connection), refused)
+                self.seen.append(seen)
 
     def contradiction(self, i: int) -> str | None:
         """Return why record i is suspect, in words, or None.  Only what is within WINDOW of it counts."""
@@ -1181,14 +1175,22 @@ class Worker:
     def _proxied(self, task: Task, bucket: _Bucket, found: Found) -> list[Report]:
         """Accept a proxied login if a login of the same connection that nothing contradicts stands beside it."""
         reports: list[Report] = []
-        for key, (instant, offset, connection) in found.proxied.items():
-            around = window(task.log, offset, offset + 1, self.scanner(task).clock)
-            places = [i for i, seen in enumerate(around.seen) if seen.connection == connection and not seen.refused]
-            if places and not around.contradiction(places[-1]):
-                reports.append((PROXIED, task.settled, key, instant, instant))
-            else:
+        for key, records in found.proxied.items():
+            records.sort()
+            last = next((r for r in reversed(records) if self._is_beside_login(task, r)), None)
+            if last is not None:
+                first = next(r for r in records if r == last or self._is_beside_login(task, r))
+                reports.append((PROXIED, task.settled, key, first[0], last[0]))
+            if records[-1] != last:
+                instant, offset, _ = records[-1]
                 bucket.suspect(key, instant, task.log.path, offset, "it is proxied, with no certain login beside it")
         return reports
+
+    def _is_beside_login(self, task: Task, record: tuple[int, int, int]) -> bool:
+        _, offset, connection = record
+        around = window(task.log, offset, offset + 1, self.scanner(task).clock)
+        places = [i for i, seen in enumerate(around.seen) if seen.connection == connection and not seen.refused]
+        return bool(places) and not around.contradiction(places[-1])
 
     def flush(self) -> None:
         """Judge the earliest login of each certain account, and report what is known so far."""

@@ -1,0 +1,1 @@
+../../../conntracker.py
