@@ -55,7 +55,8 @@ def instant_of(stamp: bytes) -> int | None:
         moment = datetime(*numbers)  # type: ignore[arg-type]
     except ValueError:
         return None
-    return timegm(moment.timetuple())
+    instant = timegm(moment.timetuple())
+    return instant if instant > 0 else None  # there was no server before 1970
 
 
 def client_of(host: bytes) -> bytes:
@@ -129,7 +130,7 @@ class Reading:
             read = read_record(line.text + b",,0")  # it breaks off: a torn record, or a line end in the database
             if read and is_login(read[0]):
                 self.glued.append((account_of(read[0]), read[1]))
-        elif read and read[0][6] in (b"CONNECT", b"FAILED_CONNECT"):
+        elif read and (is_login(read[0]) or read[0][6] == b"FAILED_CONNECT"):
             match, instant = read
             place, refused = line.place, not is_login(match)
             server, number = match[2], int(match[5])
