@@ -321,7 +321,8 @@ DIRECTIVES: dict[str, tuple[str, str]] = {
     "%-S": ("5", "[0-9]{1,2}"),
 }
 _GO_ELEMENT = re.compile(
-    "Z07:00|Z0700|" + "|".join(re.escape(go) for go, _ in DIRECTIVES.values()).replace(r"\.000000", r"[.,](?:0+|9+)")
+    "Z07:00|Z0700|"
+    + "|".join(re.escape(go) for go, _ in DIRECTIVES.values()).replace(r"\.000000", r"[.,](?:0+|9+)(?![0-9])")
 )
 _GO_TO_DIRECTIVE = {go: directive for directive, (go, _) in DIRECTIVES.items()}
 _GO_TO_DIRECTIVE.update({"Z07:00": "%:z", "Z0700": "%z"})
@@ -4540,7 +4541,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("command", nargs="?", choices=COMMANDS, default="collect", metavar="COMMAND")
-    made.add_argument("--version", action="store_const", dest="command", const="version", help="print the version")
+    made.add_argument("--version", action="store_true", help="print the version")
     made.add_argument("--config", metavar="FILE", help=f"configuration file, {DEFAULT_CONFIG} if it is there")
     made.add_argument("--format", metavar="FORMAT", default="table", help=f"form of the output: {_FORMATS_HELP}")
     made.add_argument(
@@ -4631,7 +4632,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         arguments = parser().parse_args(argv)
-        if arguments.command == "version":
+        if arguments.version or arguments.command == "version":
             sys.stdout.write(f"conntracker version {__version__}\n")
             return 0
         config = configure(arguments)

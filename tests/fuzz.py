@@ -182,9 +182,7 @@ def fuzz_logs(count: int, seed: int) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fuzz and print the number of inputs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--logs", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
