@@ -21,6 +21,7 @@ import signal
 import sys
 import tempfile
 import time
+from datetime import timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,7 @@ def fuzz_records(count: int, seed: int) -> list[str]:
     """Read mutated records by the program's grammar and by the reference's."""
     rng = random.Random(seed)
     lines = corpus()
-    clock = conntracker.Clock(conntracker.Layout.of("20060102 15:04:05"), conntracker.timezone.utc)
+    clock = conntracker.Clock(conntracker.Layout.of("20060102 15:04:05"), timezone.utc)
     troubles = []
     for _ in range(count):
         line = mutate(rng, rng.choice(lines), 3).replace(b"\n", b"")
