@@ -160,7 +160,7 @@ def plain_login(stamp_width: int, ports: bool) -> re.Pattern[bytes]:
     """
     stamp = b"(?s:(.{%d}))" % stamp_width if stamp_width else rb"([^,\n]*)"
     host = rb"[^,:]*(?::[^,:]*:[^,]*)?)(?::[0-9]*)?" if ports else b"[^,]*P)"
-    end = rb"0,CONNECT,[^,\n]*P,[^,']*P,0(?=\n|\r\n|,[^,\n']*P\r?\n)"
+    end = rb"0,CONNECT,[^,\n]*P,[^,']*P,0(?:(?=\n)|\r(?=\n)|,[^,\n']*P\r?(?=\n))"
     text = rb"\n" + stamp + b",[^,]*P,([^,]*P," + host + b",[0-9]+P," + end
     return re.compile(text.replace(b"*P", b"*" + _P).replace(b"+P", b"+" + _P))
 
