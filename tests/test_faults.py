@@ -439,14 +439,14 @@ def test_16_kill_9_at_random_moments(site: Site, pen: Pen, tmp_path: Path) -> No
         if number % 3 == 0:
             site.rotate(keep=999, width=2 if KILLS < 90 else 3)
         process = site.start()
-        time.sleep(random.uniform(0, duration * 1.1))
+        time.sleep(random.random() ** 2 * duration)  # later runs have less to do
         killed += process.poll() is None
         kill_group(process)
         if site.database.exists() and site.database.stat().st_size:
             assert site.rows("PRAGMA integrity_check") == [("ok",)]
     site.collect()
     undisturbed.collect(path=site.logs)
-    assert killed > KILLS // 4
+    assert killed >= KILLS // 5
     assert site.facts() == undisturbed.facts()
     assert site.logins() == pen.truth
     assert site.gaps() == []
@@ -945,9 +945,10 @@ def test_24_things_that_are_no_files(site: Site, pen: Pen, tmp_path: Path, monke
     assert site.logins() == pen.truth
 
 
-def test_24_logs_that_come_and_go(site: Site, pen: Pen) -> None:
+def test_24_logs_that_come_and_go(site: Site) -> None:
+    pen = Pen(number=5000)
     site.write(pen.sessions(10))
-    content = Pen(number=5000).sessions(20, prefix=b"flicker")
+    content = Pen(BEGIN - 1000).sessions(20, prefix=b"flicker")
     stop = threading.Event()
 
     def flicker() -> None:

@@ -156,7 +156,7 @@ class Torture:
         if forge:
             # A careful forger takes an id that comes soon, the right time and the right name of the server.
             now = stamp(int(time.time()))
-            number = rng.choice((5, self.newest_id + 700))
+            number = rng.choice((2, self.newest_id + 700))
             server = socket.gethostname().encode() if rng.random() < 0.5 else b"h"
             name = b"%b,localhost,%d,0,CONNECT,,,0\n%b,%b,z" % (rng.choice(NEVER), number, now, server)
         try:
