@@ -160,7 +160,7 @@ def plain_login(stamp_width: int, ports: bool) -> re.Pattern[bytes]:
     """
     stamp = b"(?s:(.{%d}))" % stamp_width if stamp_width else rb"([^,\n]*)"
     host = rb"[^,:]*(?::[^,:]*:[^,]*)?)(?::[0-9]*)?" if ports else b"[^,]*P)"
-    end = rb"0,CONNECT,[^,\n]*P,[^,']*P,0(?=\n|\r\n|,[^,\n']*P\r?\n)"
+    end = rb"0,CONNECT,[^,\n]*P,[^,']*P,0(?:(?=\n)|\r(?=\n)|,[^,\n']*P\r?(?=\n))"
     text = rb"\n" + stamp + b",[^,]*P,([^,]*P," + host + b",[0-9]+P," + end
     return re.compile(text.replace(b"*P", b"*" + _P).replace(b"+P", b"+" + _P))
 
@@ -4121,6 +4121,8 @@ def collect(config: Config, say: Say) -> int:
         say("INFO", f"{config.sqlite_path}: another run is at work: nothing done")
         return 0
     store = Store(config.sqlite_path, config.time_format_db, config.time_location, write=True)
+    # The server is asked first: that is itself a login, which shows that the log read here is the server's.
+    inventory = ask_server(config, store) if config.inventory else None
     logs, unreadable = find_logs(config.audit_log_path, config.audit_log_name, say)
     clocks = Clocks(config.time_format_audit, config.audit_zone)
     todo = plan(logs, unreadable, store.known(), clocks)
@@ -4134,8 +4136,8 @@ def collect(config: Config, say: Say) -> int:
     collector.finish(complete=not unreadable and not broken)
     for log in broken:
         say("ERROR", f"{log.path}: {log.broken}: the log was not read to its end: the next run tries again")
-    if config.inventory:
-        ask_server(config, store, say)
+    if inventory is not None:
+        keep_inventory(config, store, inventory, say)
     for began, ended, reason in todo.gaps:
         say(
             "WARN",
@@ -4150,22 +4152,27 @@ def collect(config: Config, say: Say) -> int:
     return 1 if unreadable or broken else 0
 
 
-def ask_server(config: Config, store: Store, say: Say) -> None:
-    """Take the inventory and judge the accounts anew; a server that cannot be asked leaves them unknown."""
-    now = int(time.time())
-    want_definers = now - (store.get("definers_at") or 0) >= DAY
+def ask_server(config: Config, store: Store) -> Inventory | InventoryError:
+    """Take the inventory, or return why there is none."""
+    want_definers = int(time.time()) - (store.get("definers_at") or 0) >= DAY
     try:
-        inventory = take_inventory(
-            config.inventory, config.inventory_defaults_file, config.inventory_timeout, want_definers
-        )
+        return take_inventory(config.inventory, config.inventory_defaults_file, config.inventory_timeout, want_definers)
     except InventoryError as error:
-        message = str(error)
-        store.change(lambda db: store_inventory_failure(db, message))
-        say("WARN", f"{message}: accounts without a login are unknown until the server can be asked")
-    else:
+        return error
+
+
+def keep_inventory(config: Config, store: Store, found: Inventory | InventoryError, say: Say) -> None:
+    """Keep the inventory and judge the accounts anew; where there is none, accounts without a login are unknown."""
+    now = int(time.time())
+    if isinstance(found, Inventory):
+        inventory = found
         for lack in inventory.missing:
             say("WARN", lack)
         store.change(lambda db: store_inventory(db, inventory, now))
+    else:
+        message = str(found)
+        say("WARN", f"{message}: accounts without a login are unknown until the server can be asked")
+        store.change(lambda db: store_inventory_failure(db, message))
     report = judge(store.knowledge(), now, config.days, config.exclude)
     store.change(lambda db: store_verdicts(db, report))
 
@@ -4359,7 +4366,9 @@ def print_report(config: Config) -> int:
     if accounts is not None:
         given = accounts
         accounts = store.change(lambda db: store_accounts_file(db, given, now))
-    report = judge(store.knowledge(accounts), now, config.days, config.exclude).only(config.verdict)
+    report = judge(store.knowledge(accounts), now, config.days, config.exclude)
+    if config.format != "prometheus":  # its figures are of all accounts
+        report = report.only(config.verdict)
     text = write_report(report, config.format)
     if not config.output:
         sys.stdout.write(text)
