@@ -102,6 +102,8 @@ def fuzz_records(count: int, seed: int) -> list[str]:
                     record.retcode,
                     clock[record.stamp],
                 )
+        if found and found[-1] <= 0:
+            found = None  # there was no server before 1970
         if found != expected:
             troubles.append(f"record {line!r}: {found}, expected {expected}")
     return troubles
