@@ -145,7 +145,8 @@ class LogError(ConntrackerError):
 # of a QUERY record is escaped, so a record is read from both ends: a host name has no comma, hence the user is
 # what stands between "stamp,serverhost," and the LAST ",host,id,0,OPERATION,".  The query id of a connection's
 # record is 0.  `object` is empty, or from 12.0.1 on the TLS version; some builds add an 11th field with it.
-# SQL text cannot end like that: it is always followed by a quote, a comma and the return code.
+# SQL text cannot end like that, as a quote, a comma and the return code follow it, nor can a PROXY_CONNECT record,
+# whose object is an account in backquotes.
 
 # Possessive quantifiers double the speed where the interpreter has them (3.11); the meaning is the same.
 _P = b"+" if sys.version_info >= (3, 11) else b""
@@ -160,7 +161,7 @@ def plain_login(stamp_width: int, ports: bool) -> re.Pattern[bytes]:
     """
     stamp = b"(?s:(.{%d}))" % stamp_width if stamp_width else rb"([^,\n]*)"
     host = rb"[^,:]*(?::[^,:]*:[^,]*)?)(?::[0-9]*)?" if ports else b"[^,]*P)"
-    end = rb"0,CONNECT,[^,\n]*P,[^,']*P,0(?:(?=\n)|\r(?=\n)|,[^,\n']*P\r?(?=\n))"
+    end = rb"0,CONNECT,[^,\n]*P,[^,'`]*P,0(?:(?=\n)|\r(?=\n)|,(?:[^0-9,\n'][^,\n']*P)?\r?(?=\n))"
     text = rb"\n" + stamp + b",[^,]*P,([^,]*P," + host + b",[0-9]+P," + end
     return re.compile(text.replace(b"*P", b"*" + _P).replace(b"+P", b"+" + _P))
 
@@ -171,23 +172,23 @@ CHANGE_MARK = b",0,CHANGEUSER,"
 
 REFUSED_MARK = b",0,FAILED_CONNECT,"
 # How a QUERY record ends: its text in quotes, then the return code (and in some builds the TLS version).
-_QUERY_END = re.compile(rb"',[0-9]+(?:,[^,']*)?\r?$")
+_QUERY_END = re.compile(rb"',[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?$")
 # A login or a refused one with plain names, whole: stamp, serverhost, user and host, connection id.
 _SEEN = re.compile(
-    rb"([^,]*),([^,]*),([^,]*,[^,]*),([0-9]+),0,(?:FAILED_)?CONNECT,[^,]*,[^,']*,([0-9]+)(?:,[^,']*)?\r?"
+    rb"([^,]*),([^,]*),([^,]*,[^,]*),([0-9]+),0,(FAILED_)?CONNECT,[^,]*,[^,'`]*,([0-9]+)(?:,(?:[^0-9,'][^,']*)?)?\r?"
 )
 _STAMPED = re.compile(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,")
 # A whole record's last fields: the object and the return code, which TABLE records leave empty.
-_COMPLETE = re.compile(rb",[0-9]*(?:,[^,']*)?\r?$")
+_COMPLETE = re.compile(rb",[0-9]*(?:,(?:[^0-9,'][^,']*)?)?\r?$")
 
 _HEAD = re.compile(rb"([^,]*),([^,]*),(.*)", re.DOTALL)
 _CONNECTION = re.compile(
     rb"(?P<user>.*),(?P<host>[^,]*),(?P<id>-?[0-9]+),0,(?P<operation>CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),"
-    rb".*,[^,']*,(?P<retcode>[0-9]+)(?:,[^,']*)?",
+    rb".*,[^,'`]*,(?P<retcode>[0-9]+)(?:,(?:[^0-9,'][^,']*)?)?",
     re.DOTALL,
 )
 _PROXY = re.compile(
-    rb".*,[^,]*,(?P<id>-?[0-9]+),0,PROXY_CONNECT,.*?,`(?P<user>.*)`@`(?P<host>[^`]*)`,(?P<retcode>0)(?:,[^,']*)?",
+    rb".*,[^,]*,(?P<id>-?[0-9]+),0,PROXY_CONNECT,.*?,`(?P<user>.*)`@`(?P<host>[^`]*)`,(?P<retcode>0)(?:,(?:[^0-9,'][^,']*)?)?",
     re.DOTALL,
 )
 # rsyslog's two forms of a line; after "ident: " comes server_audit_syslog_info, a blank and the record.
@@ -496,8 +497,8 @@ class Clock(dict[bytes, int]):
         text = stamp.decode("ascii")
         for layout in self.layouts:
             parsed = layout.parse(text)
-            if parsed:
-                return self._instant(*parsed)
+            if parsed and (instant := self._instant(*parsed)) >= 0:
+                return instant
         raise ValueError(f"not a time: {text!r}")
 
     def _instant(self, values: dict[str, int], offset: timedelta | None) -> int:
@@ -906,6 +907,17 @@ class Scanner:
 # is judged.  The rule can be turned against a true login, so a suspect one is kept apart and shown, never dropped.
 
 
+class Judged(NamedTuple):
+    """What stands of an account's logins in a stretch of log: instants, and the latest suspect one."""
+
+    first: int | None
+    last: int | None
+    suspect: tuple[int, int, str] | None  # instant, offset, reason
+
+
+NOTHING = Judged(None, None, None)
+
+
 class Nearby(NamedTuple):
     """A CONNECT or FAILED_CONNECT record in a window."""
 
@@ -916,53 +928,111 @@ class Nearby(NamedTuple):
     connection: int
     refused: bool
 
+    def judged(self, reason: str | None) -> Judged:
+        """Return what stands of this login."""
+        if reason:
+            return Judged(None, None, (self.instant, self.offset, reason))
+        return Judged(self.instant, self.instant, None)
+
 
 class Window:
-    """The records around a block of lines: `text` starts with a line end and its first line stands at `base`."""
+    """The records around a block of lines: `text` starts with a line end and its first line stands at `base`.
+
+    Where few logins are judged, only their neighbours are read; all records are, where many are, or where a
+    connection id stands there twice.
+    """
 
     def __init__(self, text: bytes, base: int, clock: Clock) -> None:
-        self.text, self.base = text, base
-        self.seen: list[Nearby] = []
-        lines = [(at, line, False) for at, line in marked_lines(text, LOGIN_MARK)]
-        lines += [(at, line, True) for at, line in marked_lines(text, REFUSED_MARK)]
-        for at, line, refused in sorted(lines):
-            self._see(at, line, refused, clock)
-        self.offsets = [seen.offset for seen in self.seen]
+        self.text, self.base, self.clock = text, base, clock
+
+    @functools.cached_property
+    def seen(self) -> list[Nearby]:
+        """All CONNECT and FAILED_CONNECT records in their order."""
+        lines = {at: line for mark in (LOGIN_MARK, REFUSED_MARK) for at, line in marked_lines(self.text, mark)}
+        return [record for at, line in sorted(lines.items()) for record in self._read(at, line)]
+
+    @functools.cached_property
+    def _offsets(self) -> list[int]:
+        return [seen.offset for seen in self.seen]
+
+    @functools.cached_property
+    def _shared(self) -> dict[int, list[int]]:
+        """The connection ids that stand there more than once, and where."""
         ids: dict[int, list[int]] = {}
         for i, seen in enumerate(self.seen):
             ids.setdefault(seen.connection, []).append(i)
-        self.shared = {connection: places for connection, places in ids.items() if len(places) > 1}
+        return {connection: places for connection, places in ids.items() if len(places) > 1}
 
-    def _see(self, at: int, line: bytes, refused: bool, clock: Clock) -> None:
+    def _read(self, at: int, line: bytes) -> Iterator[Nearby]:
+        """Yield the record of a line that starts at `at` in the text, if it is one."""
         match = _SEEN.fullmatch(line)
         with contextlib.suppress(ValueError):
             if match:
-                stamp, serverhost, key, connection, retcode = match.groups()
+                stamp, serverhost, key, connection, failed, retcode = match.groups()
                 user, _, host = key.rpartition(b",")
                 key = user + b"," + without_port(host) if b":" in host else key
             else:
                 record = parse_connection(line)
-                operation = b"FAILED_CONNECT" if refused else b"CONNECT"
-                if record is None or record.operation != operation or parse_glued(line):
+                if record is None or record.operation not in (b"CONNECT", b"FAILED_CONNECT") or parse_glued(line):
                     return
                 stamp, serverhost, key = record.stamp, record.serverhost, key_of(record)
-                connection, retcode = b"%d" % record.connection, b"%d" % record.retcode
-            if refused or not int(retcode):
-                seen = Nearby(self.base + at - 1, clock[stamp], serverhost, key, int(connection), refused)
-                self.seen.append(seen)
+                failed, connection = record.operation != b"CONNECT", b"%d" % record.connection
+                retcode = b"%d" % record.retcode
+            if failed or not int(retcode):
+                yield Nearby(self.base + at - 1, self.clock[stamp], serverhost, key, int(connection), bool(failed))
+
+    def logins(self, key: bytes, start: int, stop: int) -> Iterator[Nearby]:
+        """Yield the logins of a key in [start, stop), the last one first."""
+        name = b"," + key.rpartition(b",")[0] + b","
+        low, high = max(0, start - self.base), max(0, stop - self.base)
+        at = self.text.rfind(name, low, high + 1)
+        while at >= 0:
+            begin, end = self.text.rfind(b"\n", 0, at) + 1, self.text.find(b"\n", at)
+            for record in self._read(begin, self.text[begin:end]):
+                if record.key == key and not record.refused and start <= record.offset < stop:
+                    yield record
+            at = self.text.rfind(name, low, begin)
+
+    def contradiction_of(self, record: Nearby) -> str | None:
+        """Return why a record is suspect, in words, or None.  Only what is within WINDOW of it counts."""
+        place = record.offset - self.base + 1
+        low, high = max(0, place - WINDOW - 1), place + WINDOW + LONGEST_RECORD
+        name = b"%d,0," % record.connection
+        if sum(self.text.count(name + operation, low, high) for operation in (b"CONNECT,", b"FAILED_CONNECT,")) != 1:
+            return self.contradiction(self.seen.index(record))
+        near, far = list(self._neighbours(place, -1))[::-1], list(self._neighbours(place, 1))
+        return self._broken_neighbour(record) or _stranger(record, near, far)
+
+    def _neighbours(self, place: int, step: int) -> Iterator[Nearby]:
+        """Yield up to 16 records before (-1) or after (1) the one at `place`, within WINDOW of it."""
+        count, line, text = 0, place, self.text
+        end = text.find(b"\n", place)
+        while count < 16:
+            at = text.rfind(b"CONNECT,", 0, line - 1) if step < 0 else text.find(b"CONNECT,", end)
+            if at < 0:
+                return
+            line, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
+            if abs(line - place) > WINDOW:
+                return
+            content = text[line:end]
+            if LOGIN_MARK in content or REFUSED_MARK in content:
+                for record in self._read(line, content):
+                    count += 1
+                    yield record
 
     def contradiction(self, i: int) -> str | None:
         """Return why record i is suspect, in words, or None.  Only what is within WINDOW of it counts."""
         record = self.seen[i]
-        low = bisect.bisect_left(self.offsets, record.offset - WINDOW)
-        high = bisect.bisect_right(self.offsets, record.offset + WINDOW)
-        for j in self.shared.get(record.connection, ()):
+        low = bisect.bisect_left(self._offsets, record.offset - WINDOW)
+        high = bisect.bisect_right(self._offsets, record.offset + WINDOW)
+        for j in self._shared.get(record.connection, ()):
             if j == i or not low <= j < high or self._repeated(i, j):
                 continue
             if not self._started(min(i, j), max(i, j), high):
                 refused = self.seen[j].refused
                 return "its connection id was also refused" if refused else "its connection id stands in two logins"
-        return self._broken_neighbour(record) or self._stranger(i, max(low, i - 16), min(high, i + 17))
+        near, far = self.seen[max(low, i - 16) : i], self.seen[i + 1 : min(high, i + 17)]
+        return self._broken_neighbour(record) or _stranger(record, near, far)
 
     def _repeated(self, i: int, j: int) -> bool:
         """Tell whether i and j are the same record of a stretch of log that stands there twice, as after a restore.
@@ -1006,24 +1076,24 @@ class Window:
             return "the line before it breaks off"
         return None
 
-    def _stranger(self, i: int, low: int, high: int) -> str | None:
-        """Compare a record with its neighbours."""
-        record, near, far = self.seen[i], self.seen[low:i], self.seen[i + 1 : high]
-        if not near or not far:
-            return None
-        usual = _usual([s.serverhost for s in near], record.serverhost)
-        if usual != record.serverhost and usual == _usual([s.serverhost for s in far], record.serverhost):
-            return "it names another server host than its neighbours"
-        last, following = near[-1].instant, far[0].instant
-        if last <= following + 2 and not last - 2 <= record.instant <= following + 2:
-            return "its time is not between those of its neighbours"
-        others = near + far
-        low, high = min(s.connection for s in others), max(s.connection for s in others)
-        seconds = max(1, max(s.instant for s in others) - min(s.instant for s in others))
-        slack = max(1000, 30 * (high - low) // seconds)
-        if not low - slack <= record.connection <= high + slack:
-            return "its connection id is far from those of its neighbours"
+
+def _stranger(record: Nearby, near: list[Nearby], far: list[Nearby]) -> str | None:
+    """Compare a record with those before and after it."""
+    if not near or not far:
         return None
+    usual = _usual([s.serverhost for s in near], record.serverhost)
+    if usual != record.serverhost and usual == _usual([s.serverhost for s in far], record.serverhost):
+        return "it names another server host than its neighbours"
+    last, following = near[-1].instant, far[0].instant
+    if last <= following + 2 and not last - 2 <= record.instant <= following + 2:
+        return "its time is not between those of its neighbours"
+    others = near + far
+    low, high = min(s.connection for s in others), max(s.connection for s in others)
+    seconds = max(1, max(s.instant for s in others) - min(s.instant for s in others))
+    slack = max(1000, 30 * (high - low) // seconds)
+    if not low - slack <= record.connection <= high + slack:
+        return "its connection id is far from those of its neighbours"
+    return None
 
 
 def _usual(names: list[bytes], mine: bytes) -> bytes:
@@ -1048,31 +1118,25 @@ def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
     return Window(b"\n" + text[: text.rfind(b"\n") + 1], base, clock)
 
 
-class Judged(NamedTuple):
-    """What stands of an account's logins in a stretch of log: instants, and the latest suspect one."""
-
-    first: int | None
-    last: int | None
-    suspect: tuple[int, int, str] | None  # instant, offset, reason
+# Logins of so many accounts in one block are judged by reading all records around it.
+MANY_IN_BLOCK = 50
 
 
 def judge_logins(around: Window, start: int, stop: int, wanted: dict[bytes, int | None]) -> dict[bytes, Judged]:
-    """Judge the logins of [start, stop) of the wanted keys, or only those at the instant given for a key."""
+    """Judge the logins of [start, stop) of the wanted keys, or of those at the instant given for a key."""
     result: dict[bytes, Judged] = {}
-    for i, seen in enumerate(around.seen):
-        if seen.refused or seen.key not in wanted or not start <= seen.offset < stop:
+    if len(wanted) < MANY_IN_BLOCK:
+        for key, instant in wanted.items():
+            for record in around.logins(key, start, stop):
+                if instant in (None, record.instant):
+                    result[key] = _both(result.get(key, NOTHING), record.judged(around.contradiction_of(record)))
+        return result
+    for i, record in enumerate(around.seen):
+        if record.refused or record.key not in wanted or not start <= record.offset < stop:
             continue
-        if wanted[seen.key] not in (None, seen.instant):
-            continue
-        known = result.get(seen.key, Judged(None, None, None))
-        reason = around.contradiction(i)
-        if reason:
-            result[seen.key] = known._replace(
-                suspect=max(known.suspect or (0, 0, ""), (seen.instant, seen.offset, reason))
-            )
-        else:
-            first, last = known.first or seen.instant, known.last or seen.instant
-            result[seen.key] = known._replace(first=min(first, seen.instant), last=max(last, seen.instant))
+        if wanted[record.key] in (None, record.instant):
+            judged = record.judged(around.contradiction(i))
+            result[record.key] = _both(result.get(record.key, NOTHING), judged)
     return result
 
 
@@ -3781,16 +3845,13 @@ class Store:
     def show_anew(self) -> None:
         """Write all times again where TimeFormatDB or TimeLocation has changed."""
         wanted = f"{self.layout.text} {self.zone}"
-        if self.get("time_format") == wanted:
+        known = self.get("time_format")
+        if known == wanted:
             return
-        with self._explained():
-            rows = self.db.execute(
-                "SELECT DISTINCT last_seen FROM evidence WHERE shown IS NOT NULL AND last_seen > 0"
-            ).fetchall()
-            self.db.executemany(
-                "UPDATE evidence SET shown = ? WHERE last_seen = ? AND shown IS NOT NULL",
-                ((self.show(i), i) for (i,) in rows),
-            )
+        if known is not None:
+            with self._explained():
+                self.db.create_function("shown_anew", 1, self.show)
+                self.db.execute("UPDATE evidence SET shown = shown_anew(last_seen) WHERE shown > '' AND last_seen > 0")
         self.set("time_format", wanted)
 
     def knowledge(self, accounts_file: Inventory | None = None) -> Knowledge:

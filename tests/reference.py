@@ -22,7 +22,7 @@ STAMP = rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2}"
 # stamp, serverhost, user, host, connection id, 0, operation, database, object, retcode, perhaps an 11th field
 RECORD = re.compile(
     rb"(" + STAMP + rb"),([^,]*),(.*),([^,]*),(-?[0-9]+),0,(CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),"
-    rb"(.*),([^,']*),([0-9]+)(?:,[^,']*)?",
+    rb"(.*),([^,'`]*),([0-9]+)(?:,(?:[^0-9,'][^,']*)?)?",
     re.DOTALL,
 )
 
