@@ -38,7 +38,10 @@ import configparser
 import contextlib
 import errno
 import fcntl
+import fnmatch
+import functools
 import glob
+import io
 import marshal
 import os
 import re
@@ -47,12 +50,15 @@ import sqlite3
 import stat
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from datetime import datetime
 from datetime import timedelta
 from datetime import timezone
@@ -61,6 +67,9 @@ from typing import IO
 from typing import Any
 from typing import NamedTuple
 from typing import NoReturn
+from typing import Optional
+from typing import TypeVar
+from typing import Union
 from typing import cast
 
 __version__ = "1.0.0"
@@ -86,6 +95,17 @@ FINGERPRINT = 256
 # Accounts held in memory before they are handed to SQLite.
 MANY_ACCOUNTS = 50_000
 
+DAY = 86400
+# Older than this, an inventory or a run of the tracker no longer tells the present state.
+FRESH_SECONDS = 2 * DAY
+# Stamps may be this far ahead of our clock (another clock, an hour of daylight saving) before we doubt them.
+CLOCK_SLACK = 3600
+SHOWN_HOSTS = 5
+TABLE_WIDTH = 100
+REPORT_SCHEMA = 1
+SYSTEM_USERS = frozenset({b"root", b"mysql", b"mariadb.sys"})
+VERDICTS = ("never", "stale", "unknown", "active")
+
 
 # ---------------------------------------------------------------------------------------------------------
 # Errors
@@ -106,6 +126,10 @@ class ConfigError(ConntrackerError):
 
 class DatabaseError(ConntrackerError):
     """The SQLite database cannot be read or written."""
+
+
+class InventoryError(ConntrackerError):
+    """The server (or the accounts file) did not give the inventory."""
 
 
 class LogError(ConntrackerError):
@@ -136,7 +160,7 @@ def plain_login(stamp_width: int, ports: bool) -> re.Pattern[bytes]:
     """
     stamp = b"(?s:(.{%d}))" % stamp_width if stamp_width else rb"([^,\n]*)"
     host = rb"[^,:]*(?::[^,:]*:[^,]*)?)(?::[0-9]*)?" if ports else b"[^,]*P)"
-    end = rb"0,CONNECT,[^,\n]*P,[^,']*P,0(?=\n|\r\n|,[^,\n']*P\r?\n)"
+    end = rb"0,CONNECT,[^,\n]*P,[^,']*P,0(?:(?=\n)|\r(?=\n)|,[^,\n']*P\r?(?=\n))"
     text = rb"\n" + stamp + b",[^,]*P,([^,]*P," + host + b",[0-9]+P," + end
     return re.compile(text.replace(b"*P", b"*" + _P).replace(b"+P", b"+" + _P))
 
@@ -149,7 +173,9 @@ REFUSED_MARK = b",0,FAILED_CONNECT,"
 # How a QUERY record ends: its text in quotes, then the return code (and in some builds the TLS version).
 _QUERY_END = re.compile(rb"',[0-9]+(?:,[^,']*)?\r?$")
 # A login or a refused one with plain names, whole: stamp, serverhost, user and host, connection id.
-_SEEN = re.compile(rb"([^,]*),([^,]*),([^,]*,[^,]*),([0-9]+),0,(?:FAILED_)?CONNECT,[^,]*,[^,']*,[0-9]+(?:,[^,']*)?\r?")
+_SEEN = re.compile(
+    rb"([^,]*),([^,]*),([^,]*,[^,]*),([0-9]+),0,(?:FAILED_)?CONNECT,[^,]*,[^,']*,([0-9]+)(?:,[^,']*)?\r?"
+)
 _STAMPED = re.compile(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,")
 # A whole record's last fields: the object and the return code, which TABLE records leave empty.
 _COMPLETE = re.compile(rb",[0-9]*(?:,[^,']*)?\r?$")
@@ -256,14 +282,9 @@ def key_of(record: Record) -> bytes:
     return record.user + b"," + record.host
 
 
-def visible(name: bytes) -> str:
+def decoded(name: bytes) -> str:
     r"""Return a name as text: bytes that are not UTF-8 as \xNN, all else as it is."""
     return name.decode("utf-8", "backslashreplace")
-
-
-def inert(text: str) -> str:
-    r"""Return text fit for a terminal: what is not printable, by Unicode's word, as \xNN or \uNNNN."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -300,7 +321,8 @@ DIRECTIVES: dict[str, tuple[str, str]] = {
     "%-S": ("5", "[0-9]{1,2}"),
 }
 _GO_ELEMENT = re.compile(
-    "Z07:00|Z0700|" + "|".join(re.escape(go) for go, _ in DIRECTIVES.values()).replace(r"\.000000", r"[.,](?:0+|9+)")
+    "Z07:00|Z0700|"
+    + "|".join(re.escape(go) for go, _ in DIRECTIVES.values()).replace(r"\.000000", r"[.,](?:0+|9+)(?![0-9])")
 )
 _GO_TO_DIRECTIVE = {go: directive for directive, (go, _) in DIRECTIVES.items()}
 _GO_TO_DIRECTIVE.update({"Z07:00": "%:z", "Z0700": "%z"})
@@ -684,7 +706,7 @@ class Found:
     oldest: dict[bytes, int] = field(default_factory=dict)
     newest_at: dict[bytes, Place] = field(default_factory=dict)
     oldest_at: dict[bytes, Place] = field(default_factory=dict)
-    proxied: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)  # instant, offset, connection id
+    proxied: dict[bytes, list[tuple[int, int, int]]] = field(default_factory=dict)  # instant, offset, connection id
     changes: dict[int, int] = field(default_factory=dict)  # connection id: instant of its last change of user
     torn: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # instant, offset
     unparsed: list[int] = field(default_factory=list)  # the first few offsets
@@ -860,8 +882,7 @@ class Scanner:
                     continue
                 if record.operation == b"PROXY_CONNECT":
                     offset = begin + (at if rest is block else block.find(line)) - 1
-                    key = key_of(record)
-                    found.proxied[key] = max((instant, offset, record.connection), found.proxied.get(key, (0, 0, 0)))
+                    found.proxied.setdefault(key_of(record), []).append((instant, offset, record.connection))
                 elif record.operation == b"CHANGEUSER" and not record.user:
                     found.changes[record.connection] = max(instant, found.changes.get(record.connection, 0))
 
@@ -885,7 +906,7 @@ class Scanner:
 # is judged.  The rule can be turned against a true login, so a suspect one is kept apart and shown, never dropped.
 
 
-class Seen(NamedTuple):
+class Nearby(NamedTuple):
     """A CONNECT or FAILED_CONNECT record in a window."""
 
     offset: int
@@ -901,7 +922,7 @@ class Window:
 
     def __init__(self, text: bytes, base: int, clock: Clock) -> None:
         self.text, self.base = text, base
-        self.seen: list[Seen] = []
+        self.seen: list[Nearby] = []
         lines = [(at, line, False) for at, line in marked_lines(text, LOGIN_MARK)]
         lines += [(at, line, True) for at, line in marked_lines(text, REFUSED_MARK)]
         for at, line, refused in sorted(lines):
@@ -914,28 +935,21 @@ class Window:
 
     def _see(self, at: int, line: bytes, refused: bool, clock: Clock) -> None:
         match = _SEEN.fullmatch(line)
-        try:
+        with contextlib.suppress(ValueError):
             if match:
-                stamp, serverhost, key, connection = match.groups()
+                stamp, serverhost, key, connection, retcode = match.groups()
                 user, _, host = key.rpartition(b",")
                 key = user + b"," + without_port(host) if b":" in host else key
-                self.seen.append(Seen(self.base + at - 1, clock[stamp], serverhost, key, int(connection), refused))
-                return
-            record = parse_connection(line)
-            if record and record.operation == (b"FAILED_CONNECT" if refused else b"CONNECT") and not parse_glued(line):
-                instant = clock[record.stamp]
-                self.seen.append(
-                    Seen(
-                        self.base + at - 1,
-                        instant,
-                        record.serverhost,
-                        key_of(record),
-                        record.connection,
-                        refused,
-                    )
-                )
-        except ValueError:
-            return
+            else:
+                record = parse_connection(line)
+                operation = b"FAILED_CONNECT" if refused else b"CONNECT"
+                if record is None or record.operation != operation or parse_glued(line):
+                    return
+                stamp, serverhost, key = record.stamp, record.serverhost, key_of(record)
+                connection, retcode = b"%d" % record.connection, b"%d" % record.retcode
+            if refused or not int(retcode):
+                seen = Nearby(self.base + at - 1, clock[stamp], serverhost, key, int(connection), refused)
+                self.seen.append(seen)
 
     def contradiction(self, i: int) -> str | None:
         """Return why record i is suspect, in words, or None.  Only what is within WINDOW of it counts."""
@@ -980,7 +994,7 @@ class Window:
                     return True
         return False
 
-    def _broken_neighbour(self, record: Seen) -> str | None:
+    def _broken_neighbour(self, record: Nearby) -> str | None:
         """Look at the lines before and after a record for the pieces of a name with a line end."""
         begin = record.offset - self.base + 1
         end = self.text.find(b"\n", begin)
@@ -1042,7 +1056,7 @@ class Judged(NamedTuple):
     suspect: tuple[int, int, str] | None  # instant, offset, reason
 
 
-def judge(around: Window, start: int, stop: int, wanted: dict[bytes, int | None]) -> dict[bytes, Judged]:
+def judge_logins(around: Window, start: int, stop: int, wanted: dict[bytes, int | None]) -> dict[bytes, Judged]:
     """Judge the logins of [start, stop) of the wanted keys, or only those at the instant given for a key."""
     result: dict[bytes, Judged] = {}
     for i, seen in enumerate(around.seen):
@@ -1083,8 +1097,8 @@ class Task(NamedTuple):
 # (UNPARSED, path, offsets, count), (LENGTH, number of the task, end of what was read of its log, why there is no more)
 LOGIN, PROXIED, SUSPECT, CHANGE = "login", "proxied", "suspect", "change"
 UNPARSED, LENGTH = "unparsed", "length"
-Report = tuple[Any, ...]
-Sink = Callable[[list[Report]], None]
+Message = tuple[Any, ...]
+Sink = Callable[[list[Message]], None]
 
 
 @dataclass
@@ -1129,7 +1143,7 @@ class Worker:
                 bucket.oldest[key] = (instant, number, *found.oldest_at[key])
         for key, (instant, offset) in found.torn.items():
             bucket.suspect(key, instant, task.log.path, offset, "it is glued to a torn record, or breaks off")
-        reports: list[Report] = [(CHANGE, task.settled, connection, at) for connection, at in found.changes.items()]
+        reports: list[Message] = [(CHANGE, task.settled, connection, at) for connection, at in found.changes.items()]
         reports += self._proxied(task, bucket, found)
         if found.unparsed_count:
             reports.append((UNPARSED, task.log.path, found.unparsed, found.unparsed_count))
@@ -1149,7 +1163,7 @@ class Worker:
         doubtful = []
         for (start, stop), wanted in sorted(places.items()):
             around = window(task.log, start, stop, self.scanner(task).clock)
-            judged = judge(around, start, stop, wanted)
+            judged = judge_logins(around, start, stop, wanted)
             for key, instant in wanted.items():
                 if key in judged and judged[key].last is None:
                     doubtful.append(key)
@@ -1174,27 +1188,35 @@ class Worker:
             if len(names) < 16 and not any(name in block for name in names):
                 continue
             around = window(task.log, start, stop, self.scanner(task).clock)
-            for key, judged in judge(around, start, stop, wanted).items():
+            for key, judged in judge_logins(around, start, stop, wanted).items():
                 result[key] = _both(result[key], judged) if key in result else judged
         return result
 
-    def _proxied(self, task: Task, bucket: _Bucket, found: Found) -> list[Report]:
+    def _proxied(self, task: Task, bucket: _Bucket, found: Found) -> list[Message]:
         """Accept a proxied login if a login of the same connection that nothing contradicts stands beside it."""
-        reports: list[Report] = []
-        for key, (instant, offset, connection) in found.proxied.items():
-            around = window(task.log, offset, offset + 1, self.scanner(task).clock)
-            places = [i for i, seen in enumerate(around.seen) if seen.connection == connection and not seen.refused]
-            if places and not around.contradiction(places[-1]):
-                reports.append((PROXIED, task.settled, key, instant, instant))
-            else:
+        reports: list[Message] = []
+        for key, records in found.proxied.items():
+            records.sort()
+            last = next((r for r in reversed(records) if self._is_beside_login(task, r)), None)
+            if last is not None:
+                first = next(r for r in records if r == last or self._is_beside_login(task, r))
+                reports.append((PROXIED, task.settled, key, first[0], last[0]))
+            if records[-1] != last:
+                instant, offset, _ = records[-1]
                 bucket.suspect(key, instant, task.log.path, offset, "it is proxied, with no certain login beside it")
         return reports
+
+    def _is_beside_login(self, task: Task, record: tuple[int, int, int]) -> bool:
+        _, offset, connection = record
+        around = window(task.log, offset, offset + 1, self.scanner(task).clock)
+        places = [i for i, seen in enumerate(around.seen) if seen.connection == connection and not seen.refused]
+        return bool(places) and not around.contradiction(places[-1])
 
     def flush(self) -> None:
         """Judge the earliest login of each certain account, and report what is known so far."""
         for settled, bucket in self.buckets.items():
             firsts = self._firsts(bucket)
-            reports: list[Report] = [
+            reports: list[Message] = [
                 (LOGIN, settled, key, firsts.get(key, last), last) for key, last in bucket.certain.items()
             ]
             reports += [(SUSPECT, settled, key, *suspect) for key, suspect in bucket.suspects.items()]
@@ -1214,7 +1236,7 @@ class Worker:
         doubtful: set[bytes] = set()
         for (number, start, stop), wanted in sorted(places.items()):
             task = self.tasks[number]
-            judged = judge(window(task.log, start, stop, self.scanner(task).clock), start, stop, wanted)
+            judged = judge_logins(window(task.log, start, stop, self.scanner(task).clock), start, stop, wanted)
             doubtful.update(key for key in wanted if key in judged and judged[key].first is None)
             firsts.update({key: instant for key, instant in wanted.items() if instant is not None})
         if doubtful:
@@ -1301,7 +1323,7 @@ def _start_child(
     try:
         os.close(reader)
 
-        def send(reports: list[Report]) -> None:
+        def send(reports: list[Message]) -> None:
             data = marshal.dumps(reports)
             _write_all(writer, len(data).to_bytes(8, "big") + data)
 
@@ -1547,7 +1569,7 @@ def plan(logs: list[LogFile], unreadable: list[str], known: list[Known], clocks:
         else:
             log.known = None
             _look_at_head(log, clocks)
-    logs.sort(key=_age)
+    logs.sort(key=_by_age)
     _mark_live(logs)
     for log in logs:
         if not log.unchanged:
@@ -1587,7 +1609,7 @@ def _instants(lines: Iterable[bytes], clock: Clock) -> Iterator[int]:
 _ROTATION = re.compile(r"\.([0-9]+)(?:\.(?:gz|bz2|xz))?$")
 
 
-def _age(log: LogFile) -> tuple[int, int]:
+def _by_age(log: LogFile) -> tuple[int, int]:
     """Sort logs from the oldest to the newest: by the first record, else by the number of the rotation."""
     number = _ROTATION.search(log.path)
     return log.modified // 10**9 if log.first is None else log.first, -int(number[1]) if number else 0
@@ -1732,6 +1754,1748 @@ class Clocks:
 
 
 # ---------------------------------------------------------------------------------------------------------
+# Match: which account row did the server choose?
+# ---------------------------------------------------------------------------------------------------------
+#
+# The rules are those of sql/sql_acl.cc (find_user_or_anon, acl_user_compare, compare_hostname, calc_ip) and
+# sql/sql_acl_getsort.inl of MariaDB 10.5 to 11.8. The log gives the client's host as the server showed it:
+# the resolved name or, without a name, the address. A name hides the address, so rows that hold an address
+# pattern and stand before the first row that the name matches may have been chosen: a possible match only.
+
+_ANY_ONE = -1  # the wildcard `_` among the bytes of a pattern
+_NETMASK = re.compile(rb"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})/(\d+)\.(\d+)\.(\d+)\.(\d+)\Z")
+_OCTETS_THEN_ANY = re.compile(rb"(?:\d{1,3}\.){1,3}%+\Z")
+_LEADING_OCTETS = re.compile(rb"(?:\d{1,3}\.){0,3}")
+# First groups of an IPv6 address that a client with a name can have: global, unique local, link local, NAT64.
+_HEX = b"0123456789abcdef"
+_IPV6_FIRST_GROUPS = (
+    (b"23", _HEX, _HEX, _HEX),
+    (b"f", b"cd", _HEX, _HEX),
+    (b"f", b"e", b"89ab", _HEX),
+    (b"6", b"4"),
+)
+_ALL_ONES = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class AccountRow:
+    """The key of an account: user name and host pattern, as the server stores them (UTF-8 bytes)."""
+
+    user: bytes
+    host: bytes
+
+
+@dataclass(frozen=True)
+class Match:
+    """The rows that the server may have chosen for a login, most specific first.
+
+    `certain` is true for exactly one row when nothing that the server knew is hidden from us.
+    """
+
+    rows: tuple[AccountRow, ...]
+    certain: bool
+
+
+def pattern_rank(host: bytes, longest: int) -> int:
+    """Give the number by which the server sorts host patterns: the lower, the more specific; 0 = no wildcard.
+
+    `longest` is the width of the Host column in characters. Source: sql/sql_acl_getsort.inl, get_magic_sort.
+    """
+    literal = single = many = prefix = i = 0
+    while i < len(host):
+        char = host[i : i + 1]
+        if char in (b"%", b"_"):
+            if not many and not single:
+                prefix = literal
+            if char == b"_":
+                single += 1
+            else:
+                many += 1
+                while host[i + 1 : i + 2] == b"%":
+                    i += 1
+        else:
+            i += char == b"\\" and i + 1 < len(host)
+            literal += 1
+        i += 1
+    free = max(longest - literal - single, 0) if many else 0
+    many, single = min(many, 31), min(single, 31)
+    if free > single:
+        return (((free * 2 + 1) * (longest + 1) + many) * 32 + single) * (longest + 1) + prefix
+    return ((single * 2 * (longest + 1) + free) * 32 + many) * (longest + 1) + prefix
+
+
+def _segments(host: bytes) -> list[list[int]]:
+    """Split a pattern at its `%` into runs of bytes and `_` (as _ANY_ONE), escapes resolved."""
+    runs: list[list[int]] = [[]]
+    i = 0
+    while i < len(host):
+        char = host[i]
+        if char == 0x25:
+            runs.append([])
+        elif char == 0x5F:
+            runs[-1].append(_ANY_ONE)
+        else:
+            if char == 0x5C and i + 1 < len(host):
+                i += 1
+                char = host[i]
+            runs[-1].append(char)
+        i += 1
+    return runs
+
+
+def _run_regex(run: Sequence[int]) -> re.Pattern[bytes]:
+    # NUL stands for a `%` when one pattern is tried on another; `_` must not swallow it.
+    return re.compile(b"".join(b"[^\\x00]" if c == _ANY_ONE else re.escape(bytes([c])) for c in run), re.DOTALL)
+
+
+class HostPattern:
+    """One host pattern of an account row, ready to be compared with client hosts."""
+
+    def __init__(self, host: bytes) -> None:
+        text = host.lower() or b"%"
+        runs = _segments(text)
+        self.net = _netmask(text)
+        self.exact = bytes(runs[0]) if len(runs) == 1 and _ANY_ONE not in runs[0] and not self.net else None
+        self._runs = [_run_regex(run) for run in runs]
+        self._tail = len(runs[-1])
+        self.as_text = b"\x00".join(bytes(1 if c == _ANY_ONE else c for c in run) for run in runs)
+        self.bound, self.bound_is_exact = self._ipv4_bound(text)
+        # Such rows are ignored by a server with skip_name_resolve (sql_acl.cc, hostname_requires_resolving).
+        self.needs_names = text != b"localhost" and not re.search(rb"[:%_/]|^[0-9.]*\Z", text)
+
+    def _ipv4_bound(self, text: bytes) -> tuple[tuple[int, int], bool]:
+        """Give (network, mask) around all IPv4 addresses admitted, and whether it holds just those."""
+        if self.net:
+            return self.net, True
+        if self.exact is not None:
+            address = ipv4_number(self.exact)
+            return ((0, 0), False) if address is None else ((address, _ALL_ONES), True)
+        known = _LEADING_OCTETS.match(text)
+        octets = [int(part) for part in known.group().split(b".")[:-1]] if known else []
+        if any(octet > 255 for octet in octets):
+            return (0, 0), False
+        net = sum(octet << (24 - 8 * i) for i, octet in enumerate(octets))
+        return (net, _ALL_ONES ^ (_ALL_ONES >> (8 * len(octets)))), bool(_OCTETS_THEN_ANY.match(text))
+
+    def matches_text(self, text: bytes) -> bool:
+        """Compare with a lower-case name or address, wildcards and all (sql/sql_acl.cc, wild_compare)."""
+        first, *rest = self._runs
+        start = first.match(text)
+        if not start:
+            return False
+        if not rest:
+            return start.end() == len(text)
+        position = start.end()
+        for run in rest[:-1]:
+            found = run.search(text, position)
+            if not found:
+                return False
+            position = found.end()
+        last = len(text) - self._tail
+        return last >= position and rest[-1].match(text, last) is not None
+
+    def admits(self, name: bytes | None, address: bytes | None) -> bool:
+        """Tell if a client with this name and address may use the row (sql/sql_acl.cc, compare_hostname)."""
+        if self.net:
+            number = None if address is None else ipv4_number(address)
+            return number is not None and number & self.net[1] == self.net[0]
+        return any(text is not None and self.matches_text(text) for text in (name, address))
+
+    def may_match_address(self) -> bool:
+        """Tell if some client that has a name besides its address could be admitted for its address."""
+        if self.net:
+            return self.net[0] & self.net[1] == self.net[0]
+        if self.exact is not None:
+            return is_address(self.exact) and self.exact not in (b"127.0.0.1", b"::1")
+        text = self.as_text
+        if not text.strip(b"\x00\x01"):
+            return True
+        return _could_be_ipv4(text) or _could_be_ipv6(text)
+
+    def covers(self, other: HostPattern) -> bool:
+        """Tell for sure that every address `other` admits is admitted here too; False when in doubt."""
+        net, mask = self.bound
+        inner_net, inner_mask = other.bound
+        if self.bound_is_exact and inner_mask and inner_mask & mask == mask and inner_net & mask == net:
+            return True
+        return not self.net and not other.net and self.matches_text(other.as_text)
+
+
+def ipv4_number(text: bytes) -> int | None:
+    """Give a dotted IPv4 address as a number, None for anything else (sql/sql_acl.cc, calc_ip)."""
+    parts = text.split(b".")
+    if len(parts) != 4 or not all(part.isdigit() and int(part) < 256 for part in parts):
+        return None
+    return sum(int(part) << (24 - 8 * i) for i, part in enumerate(parts))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def is_address(host: bytes) -> bool:
+    """Tell if a client host is an IP address as the server writes it, not a name."""
+    import ipaddress
+
+    if b":" not in host:
+        return ipv4_number(host) is not None
+    try:
+        ipaddress.ip_address(host.decode("ascii"))
+    except ValueError:
+        return False
+    return True
+
+
+def _netmask(text: bytes) -> tuple[int, int] | None:
+    """Give (network, mask) of `ip/netmask`, else None, also for a zero mask (sql_acl.cc, update_hostname)."""
+    if not _NETMASK.match(text):
+        return None
+    net, mask = (ipv4_number(part) for part in text.split(b"/"))
+    return (net, mask) if net is not None and mask else None
+
+
+def _could_be_ipv4(text: bytes) -> bool:
+    """Tell if wildcards (NUL for `%`, 1 for `_`) can make an IPv4 address of the text; true when in doubt."""
+    if text.strip(b"0123456789.\x00\x01") or text.count(b".") > 3 or b".." in text:
+        return False
+    if b"\x00" not in text and (text.count(b".") + text.count(b"\x01") < 3 or not 7 <= len(text) <= 15):
+        return False
+    if text[:1] == b"." or text[-1:] == b".":
+        return False
+    octets = [part for part in text.split(b".") if not part.strip(b"0123456789")]
+    return all(int(octet) < 256 and str(int(octet)).encode() == octet for octet in octets)
+
+
+def _could_be_ipv6(text: bytes) -> bool:
+    """Tell if wildcards can make an IPv6 address that a client with a name can have; true when in doubt."""
+    if text.strip(b"0123456789abcdef:.\x00\x01") or b":::" in text:
+        return False
+    if b":" not in text and (b"\x00" not in text or b"." in text):
+        return False
+    head = text[: len(text) - len(text.lstrip(_HEX))]
+    whole_group = text[len(head) : len(head) + 1] == b":"
+    return not head or any(
+        (len(head) == len(group) if whole_group else len(head) <= len(group))
+        and all(char in choice for char, choice in zip(head, group))
+        for group in _IPV6_FIRST_GROUPS
+    )
+
+
+class _Candidates:
+    """All rows that a user name can lead to, in the order in which the server tries them."""
+
+    def __init__(self, rows: Sequence[AccountRow], patterns: Mapping[bytes, HostPattern], longest: int) -> None:
+        by_host = sorted(rows, key=lambda row: row.host, reverse=True)
+        # The anonymous row wins only if it is strictly more specific than the named one.
+        self.rows = sorted(by_host, key=lambda row: (pattern_rank(row.host, longest), not row.user))
+        self.patterns = [patterns[row.host] for row in self.rows]
+        self._exact: dict[bytes, list[int]] = {}
+        self._wild: list[int] = []
+        for rank, pattern in enumerate(self.patterns):
+            if pattern.exact is None:
+                self._wild.append(rank)
+            else:
+                self._exact.setdefault(pattern.exact, []).append(rank)
+        self._by_address: list[int] | None = None
+
+    def admitting(self, name: bytes | None, address: bytes | None) -> Iterator[int]:
+        """Give the ranks of the rows that admit the client, best first."""
+        exact = sorted(rank for text in (name, address) if text for rank in self._exact.get(text, ()))
+        for rank in self._wild:
+            while exact and exact[0] < rank:
+                yield exact.pop(0)
+            if self.patterns[rank].admits(name, address):
+                yield rank
+        yield from exact
+
+    def by_some_address(self, lasting: Callable[[AccountRow], bool]) -> list[int]:
+        """Give the ranks of the rows that some address reaches past all better rows."""
+        if self._by_address is None:
+            self._by_address = []
+            covering: list[HostPattern] = []
+            for rank, pattern in enumerate(self.patterns):
+                if not pattern.may_match_address() or any(other.covers(pattern) for other in covering):
+                    continue
+                self._by_address.append(rank)
+                if lasting(self.rows[rank]):
+                    covering.append(pattern)
+        return self._by_address
+
+
+class AccountMatcher:
+    """Finds the account rows for (user, client host) pairs of the log; rows are sorted once per user."""
+
+    def __init__(
+        self,
+        rows: Iterable[AccountRow],
+        skip_name_resolve: bool,
+        server_version: str = "",
+        appeared: Mapping[AccountRow, int] | None = None,
+        skip_since: int = 0,
+    ) -> None:
+        """Take the accounts without roles.
+
+        `appeared` holds the instant at which a row was first seen, for rows that an earlier inventory lacked:
+        before that instant the server may have chosen the next row. Before `skip_since` the server may have
+        resolved names, whatever it does now.
+        """
+        self._by_user: dict[bytes, list[AccountRow]] = {}
+        self._patterns: dict[bytes, HostPattern] = {}
+        self._skip_name_resolve = skip_name_resolve
+        self._skip_since = skip_since
+        self._appeared = dict(appeared or {})
+        old = _version(server_version) < (10, 6)
+        self._longest_host = 60 if old else 255
+        self._cut_bytes, self._long_bytes = (64, 64) if old else (132, 133)
+        self._mangled: dict[bytes, set[bytes]] = {}
+        for row in rows:
+            self._by_user.setdefault(row.user, []).append(row)
+            if row.host not in self._patterns:
+                self._patterns[row.host] = HostPattern(row.host)
+        for user in self._by_user:
+            if len(user) >= self._long_bytes:
+                self._mangled.setdefault(self._mangle(user), set()).add(user)
+        self._candidates: dict[bytes, _Candidates] = {}
+
+    def _mangle(self, user: bytes) -> bytes:
+        """Cut a long name as the audit plugin does: the first bytes and the length's low byte."""
+        return user[: self._cut_bytes] + bytes([len(user) & 255])
+
+    def match(self, user: bytes, client_host: bytes, seen: int | None = None) -> Match:
+        """Give the rows for a login at the instant `seen`; an empty client host stands for any host."""
+        cut = [self._match(name, client_host, seen) for name in sorted(self._mangled.get(user, ()))]
+        whole = self._match(user, client_host, seen)
+        if not cut:
+            return Match(whole, len(whole) == 1)
+        return Match(tuple(dict.fromkeys(row for rows in (*cut, whole) for row in rows)), False)
+
+    def _match(self, user: bytes, client_host: bytes, seen: int | None) -> tuple[AccountRow, ...]:
+        candidates = self._sorted_rows(user if user in self._by_user else b"")
+        if not client_host:
+            return tuple(candidates.rows)
+        host = client_host.lower()
+        ranks: set[int] = set()
+        for name, address in self._views(host, seen):
+            ranks.update(self._chosen(candidates, name, address, seen))
+        if not (host == b"localhost" or is_address(host)):
+            sure = (rank for rank in ranks if self._existed(candidates.rows[rank], seen))
+            worst = min(sure, default=len(candidates.rows))
+            ranks.update(rank for rank in candidates.by_some_address(self._lasting) if rank < worst)
+        return tuple(candidates.rows[rank] for rank in sorted(ranks))
+
+    def _sorted_rows(self, user: bytes) -> _Candidates:
+        if user not in self._candidates:
+            rows = [row for name in dict.fromkeys((user, b"")) for row in self._by_user.get(name, ())]
+            self._candidates[user] = _Candidates(rows, self._patterns, self._longest_host)
+        return self._candidates[user]
+
+    def _views(self, host: bytes, seen: int | None) -> Sequence[tuple[bytes | None, bytes | None]]:
+        """Give the (name, address) pairs that the server may have had for a logged host (sql/hostname.cc)."""
+        if host == b"localhost":
+            socket = (host, None)
+            if self._skip_name_resolve and (seen is None or seen >= self._skip_since):
+                return (socket,)
+            return (socket, (host, b"127.0.0.1"), (host, b"::1"))
+        return ((None, host),) if is_address(host) else ((host, None),)
+
+    def _existed(self, row: AccountRow, seen: int | None) -> bool:
+        return seen is None or seen >= self._appeared.get(row, seen)
+
+    def _lasting(self, row: AccountRow) -> bool:
+        return row not in self._appeared
+
+    def _chosen(
+        self, candidates: _Candidates, name: bytes | None, address: bytes | None, seen: int | None
+    ) -> Iterator[int]:
+        for rank in candidates.admitting(name, address):
+            resolved = name not in (None, b"localhost")
+            if self._skip_name_resolve and not resolved and candidates.patterns[rank].needs_names:
+                continue
+            yield rank
+            if self._existed(candidates.rows[rank], seen):
+                return
+
+
+def possible_rows(
+    rows: Sequence[AccountRow],
+    user: bytes,
+    client_host: bytes,
+    skip_name_resolve: bool,
+    server_version: str = "",
+) -> Match:
+    """Give the account rows that the server may have chosen; for many logins use one AccountMatcher."""
+    return AccountMatcher(rows, skip_name_resolve, server_version).match(user, client_host)
+
+
+def _version(text: str) -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", text)
+    return (int(found.group(1)), int(found.group(2))) if found else (99, 0)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Inventory: what the server says about its accounts
+# ---------------------------------------------------------------------------------------------------------
+
+# The zone is the log's; no setting of the server or the client's files may change what a statement gives.
+_OWN_SESSION = (
+    "SET SESSION time_zone='SYSTEM', SESSION sql_mode='', SESSION sql_select_limit=18446744073709551615,"
+    " SESSION sql_big_selects=1, SESSION max_statement_time={timeout}"
+)
+# Each statement is one line, so that the client's "at line N" names it; every text comes back as HEX().
+_SERVER_SQL = (
+    ("session", _OWN_SESSION),
+    ("clock", "SELECT 'clock', TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW()), HEX(CURRENT_USER())"),
+    (
+        "variables",
+        "SELECT 'variable', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
+        " FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%' OR VARIABLE_NAME"
+        " IN ('VERSION', 'HOSTNAME', 'DATADIR', 'SYSTEM_TIME_ZONE', 'SKIP_NAME_RESOLVE', 'READ_ONLY')",
+    ),
+    (
+        "status",
+        "SELECT 'variable', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
+        " FROM information_schema.GLOBAL_STATUS"
+        " WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%' OR VARIABLE_NAME = 'UPTIME'",
+    ),
+    (
+        "plugin",
+        "SELECT 'plugin', HEX(PLUGIN_STATUS) FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'SERVER_AUDIT'",
+    ),
+    (
+        "accounts",
+        "SELECT 'account', HEX(User), HEX(Host), HEX(JSON_VALUE(Priv, '$.is_role')),"
+        " HEX(JSON_VALUE(Priv, '$.account_locked')), HEX(JSON_VALUE(Priv, '$.password_last_changed')),"
+        " HEX(JSON_VALUE(Priv, '$.plugin')), HEX(JSON_EXTRACT(Priv, '$.auth_or[*].plugin'))"
+        " FROM mysql.global_priv",
+    ),
+    (
+        "accounts without locks",
+        "SELECT 'view', HEX(User), HEX(Host), HEX(is_role), HEX(password_expired), HEX(plugin) FROM mysql.user",
+    ),
+    (
+        "proxies",
+        "SELECT 'proxy', HEX(User), HEX(Host), HEX(Proxied_user), HEX(Proxied_host) FROM mysql.proxies_priv",
+    ),
+    # InnoDB's tables in information_schema need the PROCESS privilege, as other accounts' sessions do.
+    ("all sessions", "SELECT 'process' FROM information_schema.INNODB_CMP LIMIT 1"),
+    (
+        "sessions",
+        "SELECT 'session', HEX(USER), HEX(HOST), HEX(COMMAND) FROM information_schema.PROCESSLIST"
+        " WHERE ID <> CONNECTION_ID()",
+    ),
+)
+# Global privileges count only if granted to the account itself; a role's do not show in USER_PRIVILEGES.
+_DEFINER_SQL = (
+    ("session", _OWN_SESSION),
+    (
+        "privileges",
+        "SELECT 'privilege', HEX(PRIVILEGE_TYPE) FROM information_schema.USER_PRIVILEGES WHERE GRANTEE ="
+        " CONCAT('''', LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER())"
+        " - 1 - CHAR_LENGTH(SUBSTRING_INDEX(CURRENT_USER(), '@', -1))),"
+        " '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')",
+    ),
+    ("routines", "SELECT 'definer', HEX(definer), COUNT(*) FROM mysql.proc GROUP BY HEX(definer)"),
+    ("events", "SELECT 'definer', HEX(definer), COUNT(*) FROM mysql.event GROUP BY HEX(definer)"),
+    ("views", "SELECT 'definer', HEX(DEFINER), COUNT(*) FROM information_schema.VIEWS GROUP BY HEX(DEFINER)"),
+    (
+        "triggers",
+        "SELECT 'definer', HEX(DEFINER), COUNT(*) FROM information_schema.TRIGGERS GROUP BY HEX(DEFINER)",
+    ),
+)
+_CLIENT_OPTIONS = (
+    "--batch",
+    "--raw",
+    "--skip-column-names",
+    "--force",
+    "--no-auto-rehash",
+    "--skip-reconnect",
+    "--default-character-set=utf8mb4",
+)
+_CLIENT_ERROR = re.compile(rb"^ERROR (\d+) \(\w{5}\)(?: at line (\d+))?: (.*)$", re.MULTILINE)
+_FIELD = re.compile(rb"NULL\Z|-?[0-9]+\Z|(?:[0-9A-F]{2})*\Z")
+_NEEDED = {
+    "accounts": "GRANT SELECT (Host, User, Priv) ON mysql.global_priv",
+    "accounts without locks": "GRANT SELECT ON mysql.user",
+    "proxies": "GRANT SELECT ON mysql.proxies_priv",
+    "all sessions": "GRANT PROCESS ON *.*",
+    "routines": "GRANT SELECT ON mysql.proc",
+    "events": "GRANT SELECT ON mysql.event",
+    "views": "GRANT SHOW VIEW ON *.*",
+    "triggers": "GRANT TRIGGER ON *.*",
+}
+_REFUSED_LOGIN = frozenset({1044, 1045, 1130, 1227, 1251, 1275, 1698, 1820, 1862, 4151})
+# A processlist host is cut to this width (sql/sql_show.cc, LIST_PROCESS_HOST_LEN).
+_SESSION_HOST_WIDTH = 64
+
+
+@dataclass(frozen=True)
+class Account:
+    """One row of mysql.global_priv; what could not be read is None. Instants are epoch seconds (UTC)."""
+
+    user: bytes
+    host: bytes
+    is_role: bool = False
+    locked: bool | None = None
+    expired: bool | None = None
+    plugin: str = ""
+    known_since: int | None = None
+
+    @property
+    def row(self) -> AccountRow:
+        """The key of the account."""
+        return AccountRow(self.user, self.host)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One open session: the name it logged in with and the client's host, b'' if the server cut it."""
+
+    user: bytes
+    host: bytes
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """One row of mysql.proxies_priv: who may act as whom."""
+
+    account: AccountRow
+    proxied: AccountRow
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What the server, or an accounts file, said; `taken_at` in epoch seconds.
+
+    `definers` and `proxies` are None if not known; `missing` says in words what could not be read and which
+    privilege would allow it. `settings` has lower-case names, among them 'audit_plugin' (its status or '')
+    and 'utc_offset' (seconds that the server's zone is ahead of UTC now).
+    """
+
+    source: str
+    taken_at: int
+    accounts: tuple[Account, ...]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    sessions: tuple[Session, ...] = ()
+    sessions_complete: bool = False
+    definers: Mapping[AccountRow, int] | None = None
+    proxies: tuple[Proxy, ...] | None = None
+    own_account: AccountRow | None = None
+    missing: tuple[str, ...] = ()
+
+
+_Row = tuple[Optional[bytes], ...]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the client printed: rows by tag, fields decoded, and the failed statements with their error."""
+
+    rows: Mapping[str, Sequence[_Row]]
+    failed: Mapping[str, str]
+
+    def of(self, tag: str) -> Sequence[_Row]:
+        return self.rows.get(tag, ())
+
+
+def take_inventory(client: str, defaults_file: str, timeout: float, want_definers: bool) -> Inventory:
+    """Ask the server through the `mariadb` client; `timeout` in seconds for all of it.
+
+    Raises InventoryError if there is no usable answer; parts without privilege are told in `missing`.
+    """
+    ends = time.monotonic() + timeout
+    answer = _ask(client, defaults_file, timeout, _SERVER_SQL)
+    for what in ("session", "clock", "variables", "status", "plugin", "sessions"):
+        if what in answer.failed:
+            raise InventoryError(f"inventory: {what}: {answer.failed[what]}")
+    missing = [_lack(what, answer.failed[what]) for what in ("proxies", "all sessions") if what in answer.failed]
+    if "accounts" in answer.failed and "accounts without locks" in answer.failed:
+        raise InventoryError("inventory: " + _lack("accounts", answer.failed["accounts"]))
+    definers: Mapping[AccountRow, int] | None = None
+    if want_definers:
+        try:
+            definers = _ask_definers(client, defaults_file, max(ends - time.monotonic(), 1.0))
+        except InventoryError as error:
+            missing.append(str(error))
+    accounts, account_gaps = _accounts(answer)
+    clock = answer.of("clock")
+    if not accounts or len(clock) != 1:
+        raise InventoryError("inventory: the client's answer was not understood: it names no accounts or no clock")
+    settings = {_text(row[0]): _text(row[1]) for row in answer.of("variable")}
+    settings["audit_plugin"] = _text(answer.of("plugin")[0][0]) if answer.of("plugin") else ""
+    settings["utc_offset"] = _text(clock[0][0])
+    return Inventory(
+        source="server",
+        taken_at=int(time.time()),
+        accounts=accounts,
+        settings=settings,
+        sessions=tuple(_sessions(answer)),
+        sessions_complete="all sessions" not in answer.failed and bool(answer.of("process")),
+        definers=definers,
+        proxies=None if "proxies" in answer.failed else tuple(_proxies(answer)),
+        own_account=_split_account(clock[0][1] or b""),
+        missing=tuple(missing + account_gaps),
+    )
+
+
+def _ask_definers(client: str, defaults_file: str, timeout: float) -> Mapping[AccountRow, int]:
+    """Count the objects of each definer; raises InventoryError unless every kind of object was visible."""
+    answer = _ask(client, defaults_file, timeout, _DEFINER_SQL)
+    held = {_text(row[0]) for row in answer.of("privilege")}
+    for what in ("session", "privileges", "routines", "events", "views", "triggers"):
+        if what in answer.failed:
+            raise InventoryError(_lack(what, answer.failed[what]))
+    for what, privilege in (("views", "SHOW VIEW"), ("triggers", "TRIGGER")):
+        if privilege not in held:
+            raise InventoryError(_lack(what, "not all are visible"))
+    counts: Counter[AccountRow] = Counter()
+    for definer, objects in answer.of("definer"):
+        counts[_split_account(definer or b"")] += int(objects or b"0")
+    return counts
+
+
+def _lack(what: str, error: str) -> str:
+    needed = _NEEDED.get(what)
+    return f"{what}: {error}" + (f"; needed: {needed}" if needed else "")
+
+
+def _ask(client: str, defaults_file: str, timeout: float, sql: Sequence[tuple[str, str]]) -> _Answer:
+    """Run the statements in one session of the client and parse the tagged rows."""
+    import subprocess
+
+    script = "".join(text.format(timeout=max(int(timeout), 1)) + ";\n" for _, text in sql)
+    command = [_client_path(client)]
+    if defaults_file:
+        if not os.access(defaults_file, os.R_OK):
+            raise InventoryError(f"inventory: cannot read the client's defaults file: {visible_text(defaults_file)}")
+        command.append(f"--defaults-file={defaults_file}")
+    command += [*_CLIENT_OPTIONS, f"--connect-timeout={max(int(timeout), 1)}"]
+    try:
+        done = subprocess.run(
+            command,
+            input=script.encode(),
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except subprocess.TimeoutExpired:
+        raise InventoryError(f"inventory: the server did not answer within {timeout:.0f} s") from None
+    except OSError as error:
+        raise InventoryError(f"inventory: cannot run the client {client}: {error.strerror}") from None
+    return _Answer(_tagged_rows(done.stdout), _failures(done.returncode, done.stderr, [what for what, _ in sql]))
+
+
+def _client_path(client: str) -> str:
+    import shutil
+
+    names = [client, "mysql"] if client == "mariadb" else [client]
+    for name in names:
+        path = shutil.which(name)
+        if path:
+            return path
+    raise InventoryError(
+        f"inventory: client not found: {visible_text(client)}: install mariadb-client or set Inventory"
+    )
+
+
+def _failures(code: int, stderr: bytes, names: Sequence[str]) -> dict[str, str]:
+    """Give the failed statements with their error in words; raises InventoryError if there was no session."""
+    failed = {}
+    for error in _CLIENT_ERROR.finditer(stderr):
+        number, line, text = int(error.group(1)), int(error.group(2) or 0), visible(error.group(3))[:200]
+        if number in (2006, 2013) or not 1 <= line <= len(names):
+            raise InventoryError(_connection_error(number, text))
+        reason = {1142: "no privilege", 1143: "no privilege", 1227: "no privilege", 1969: "took too long"}
+        failed[names[line - 1]] = reason.get(number, f"error {number}: {text}")
+    if code and not failed:
+        raise InventoryError(f"inventory: the client failed: {visible(stderr.strip()[-200:]) or f'exit code {code}'}")
+    return failed
+
+
+def _connection_error(number: int, text: str) -> str:
+    if number in _REFUSED_LOGIN:
+        return f"inventory: the server refused the login: error {number}: {text}"
+    if 2000 <= number < 2100:
+        return f"inventory: the server cannot be reached: error {number}: {text}"
+    return f"inventory: error {number}: {text}"
+
+
+def _tagged_rows(output: bytes) -> dict[str, list[_Row]]:
+    """Parse `tag TAB field TAB field` lines; anything but hex, numbers and NULL is refused."""
+    rows: dict[str, list[_Row]] = {}
+    for line in output.split(b"\n")[:-1]:
+        tag, *fields = line.split(b"\t")
+        if not tag.isalpha() or not all(_FIELD.match(value) for value in fields):
+            raise InventoryError(f"inventory: the client's answer was not understood: {visible(line[:80])}")
+        rows.setdefault(tag.decode("ascii"), []).append(_decoded(tag, fields))
+    if output[-1:] not in (b"", b"\n"):
+        raise InventoryError("inventory: the client's answer ends in the middle of a line")
+    return rows
+
+
+_NUMBERS = {b"clock": (0,), b"definer": (1,)}  # columns that are plain numbers, not HEX()
+_WIDTHS = {
+    "clock": 2,
+    "variable": 2,
+    "plugin": 1,
+    "account": 7,
+    "view": 5,
+    "proxy": 4,
+    "session": 3,
+    "definer": 2,
+}
+
+
+def _decoded(tag: bytes, fields: Sequence[bytes]) -> _Row:
+    if len(fields) != _WIDTHS.get(tag.decode("ascii"), len(fields)):
+        raise InventoryError(f"inventory: the client's answer was not understood: {len(fields)} fields")
+    numbers = _NUMBERS.get(tag, ())
+    try:
+        return tuple(
+            None if value == b"NULL" else value if i in numbers else bytes.fromhex(value.decode("ascii"))
+            for i, value in enumerate(fields)
+        )
+    except ValueError:
+        raise InventoryError("inventory: the client's answer was not understood: not hex") from None
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "backslashreplace")
+
+
+def _split_account(text: bytes) -> AccountRow:
+    """Split the server's `user@host`; a host holds no @."""
+    user, _, host = text.rpartition(b"@")
+    return AccountRow(user, host)
+
+
+def _accounts(answer: _Answer) -> tuple[tuple[Account, ...], list[str]]:
+    if "accounts" not in answer.failed:
+        return tuple(_account(row) for row in answer.of("account")), []
+    found = tuple(
+        Account(
+            user=user or b"",
+            host=host or b"",
+            is_role=is_role == b"Y",
+            expired=expired == b"Y",
+            plugin=_text(plugin),
+        )
+        for user, host, is_role, expired, plugin in answer.of("view")
+    )
+    return found, [_lack("accounts", "locked accounts not known: " + answer.failed["accounts"])]
+
+
+def _account(row: _Row) -> Account:
+    import json
+
+    user, host, is_role, locked, changed, plugin, others = row
+    try:
+        extra = json.loads(others) if others else []
+    except ValueError:
+        extra = []
+    plugins = [name for name in [*extra, _text(plugin)] if isinstance(name, str) and name]
+    return Account(
+        user=user or b"",
+        host=host or b"",
+        is_role=is_role in (b"1", b"true"),
+        locked=locked in (b"1", b"true"),
+        expired=changed == b"0",
+        plugin=" or ".join(plugins),
+    )
+
+
+def _proxies(answer: _Answer) -> Iterator[Proxy]:
+    for row in answer.of("proxy"):
+        user, host, proxied_user, proxied_host = (value or b"" for value in row)
+        if proxied_user:
+            yield Proxy(AccountRow(user, host), AccountRow(proxied_user, proxied_host or b"%"))
+
+
+def _sessions(answer: _Answer) -> Iterator[Session]:
+    """Give the sessions that somebody logged in for: no replication threads, no login under way."""
+    for row in answer.of("session"):
+        user, host, command = (value or b"" for value in row)
+        inner = (user == b"system user" and not host) or (user == b"event_scheduler" and command == b"Daemon")
+        if inner or (user == b"unauthenticated user" and command == b"Connect"):
+            continue
+        if len(host) >= _SESSION_HOST_WIDTH:
+            yield Session(user, b"")
+        else:
+            yield Session(user, re.sub(rb":\d+\Z", b"", host) if host != b"localhost" else host)
+
+
+def load_accounts_file(path: str, now: int) -> Inventory:
+    """Read the list of accounts given by `--accounts FILE` (JSON); `now` in epoch seconds."""
+    import json
+
+    try:
+        with open(path, "rb") as file:
+            data = json.loads(file.read().decode("utf-8"))
+    except OSError as error:
+        raise InventoryError(f"accounts file: {visible_text(path)}: {error.strerror}") from None
+    except ValueError as error:
+        raise InventoryError(f"accounts file: {visible_text(path)}: not JSON in UTF-8: {error}") from None
+    try:
+        return _inventory_of_file(data, now)
+    except InventoryError as error:
+        raise InventoryError(f"accounts file: {visible_text(path)}: {error}") from None
+
+
+def _inventory_of_file(data: Any, now: int) -> Inventory:
+    server = _member(data, "server", dict, {})
+    accounts = tuple(_account_of_file(item, i) for i, item in enumerate(_member(data, "accounts", list), 1))
+    if not accounts:
+        raise InventoryError("'accounts' is empty")
+    twice = [row for row, count in Counter(account.row for account in accounts).items() if count > 1]
+    if twice:
+        raise InventoryError(f"account {visible_account(twice[0])} is listed twice")
+    skip = _member(server, "skip_name_resolve", bool, False)
+    settings = {"version": _member(server, "version", str, ""), "skip_name_resolve": "ON" if skip else "OFF"}
+    return Inventory(source="file", taken_at=now, accounts=accounts, settings=settings)
+
+
+def _account_of_file(item: Any, number: int) -> Account:
+    try:
+        since = _member(item, "known_since", str, "")
+        is_role = _member(item, "is_role", bool, False)
+        host = _member(item, "host", str).lower().encode()
+        return Account(
+            user=_member(item, "user", str).encode(),
+            host=b"" if is_role else host or b"%",
+            is_role=is_role,
+            locked=_member(item, "locked", bool, None),
+            expired=_member(item, "expired", bool, None),
+            plugin=_member(item, "plugin", str, ""),
+            known_since=_instant(since) if since else None,
+        )
+    except (InventoryError, UnicodeEncodeError) as error:
+        raise InventoryError(f"account {number}: {error}") from None
+
+
+_REQUIRED: Any = object()
+
+
+def _member(data: Any, name: str, kind: type, default: Any = _REQUIRED) -> Any:
+    """Give data[name] of the wanted type; null counts as absent."""
+    if not isinstance(data, dict):
+        raise InventoryError("an object {...} is needed")
+    value = data.get(name)
+    if value is None:
+        if default is _REQUIRED:
+            raise InventoryError(f"'{name}' is missing")
+        return default
+    if not isinstance(value, kind):
+        raise InventoryError(f"'{name}' must be a {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def _instant(text: str) -> int:
+    """Read an ISO 8601 instant that states its zone, as epoch seconds."""
+    try:
+        stamp = datetime.fromisoformat(re.sub(r"[Zz]\Z", "+00:00", text))
+    except ValueError:
+        stamp = None
+    if stamp is None or stamp.tzinfo is None:
+        raise InventoryError(f"'known_since' must be like 2026-01-31T00:00:00Z, not {visible_text(text)}")
+    return int(stamp.timestamp())
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Names made visible
+# ---------------------------------------------------------------------------------------------------------
+
+
+def visible(name: bytes) -> str:
+    r"""Show a name: control, format and separator characters as \xNN or \uNNNN, other bytes as \xNN."""
+    return visible_text(name.decode("utf-8", "surrogateescape"))
+
+
+def visible_text(text: str) -> str:
+    r"""Do the same for text; a blank at either end shows as \x20."""
+    if text.isprintable() and text[:1] != " " != text[-1:]:
+        return text
+    shown = "".join(_visible_char(char) for char in text)
+    inner = shown.strip(" ")
+    left = len(shown) - len(shown.lstrip(" "))
+    if not inner:
+        return "\\x20" * len(shown)
+    return "\\x20" * left + inner + "\\x20" * (len(shown) - left - len(inner))
+
+
+def _visible_char(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    if char.isprintable():
+        return char
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def visible_account(row: AccountRow) -> str:
+    """Show an account as user@host."""
+    return f"{visible(row.user)}@{visible(row.host)}"
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Verdict: which accounts may go, and why
+# ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One row of the table evidence: instants in epoch seconds, `host` the client's host.
+
+    Of kind 'proxied' user and host are those of the account row that was acted as.
+    An empty host of kind 'change user' or 'open session' means that the client's host is not known.
+    """
+
+    kind: str
+    user: bytes
+    host: bytes
+    first_seen: int | None
+    last_seen: int
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A record that may be forged or torn: it proves nothing, but the account is not called removable."""
+
+    user: bytes
+    host: bytes
+    seen: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A stretch of time for which log records were lost."""
+
+    began: int
+    ended: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Everything the verdict rests on, as stored; instants in epoch seconds, None if never.
+
+    `source` is 'server', 'file' or 'none' (no inventory was ever taken). `appeared` holds the accounts that
+    an earlier inventory lacked, `skip_since` is the instant at which skip_name_resolve was last changed.
+    """
+
+    source: str = "none"
+    accounts: tuple[Account, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    suspects: tuple[Suspect, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    proxies: tuple[Proxy, ...] = ()
+    definers: Mapping[AccountRow, int] | None = None
+    appeared: Mapping[AccountRow, int] = field(default_factory=dict)
+    skip_since: int = 0
+    settings: Mapping[str, str] = field(default_factory=dict)
+    tracking_since: int | None = None
+    last_record: int | None = None
+    last_run: int | None = None
+    inventory_at: int | None = None
+    inventory_error: str = ""
+    sessions_complete: bool = False
+    own_account: AccountRow | None = None
+    unparsed: int = 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One use, or possible use, of an account row: `host` is the client's."""
+
+    kind: str
+    user: bytes
+    host: bytes
+    first_seen: int | None
+    last_seen: int
+    certain: bool
+
+
+@dataclass(frozen=True)
+class AccountVerdict:
+    """The answer for one account; `removable` means: stale or never, and nothing speaks against it."""
+
+    account: Account
+    verdict: str
+    removable: bool
+    last_seen: int | None
+    first_seen: int | None
+    last_seen_certain: bool
+    seen: tuple[Seen, ...]
+    keep_reasons: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The account as user@host, made visible."""
+        return visible_account(self.account.row)
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """The kinds of record that tell of use, newest first."""
+        return tuple(dict.fromkeys(seen.kind for seen in self.seen))
+
+    @property
+    def client_hosts(self) -> tuple[bytes, ...]:
+        """The client hosts that used it, newest first."""
+        return tuple(dict.fromkeys(seen.host for seen in self.seen if seen.host))
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verdicts and what they rest on: `problems` forbid to call accounts unused, `notes` tell."""
+
+    now: int
+    window_days: int
+    knowledge: Knowledge
+    accounts: tuple[AccountVerdict, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def window_start(self) -> int:
+        """The instant at which the window begins."""
+        return self.now - self.window_days * DAY
+
+    def only(self, verdicts: Sequence[str]) -> Report:
+        """Keep the accounts with one of these verdicts; none given keeps all."""
+        kept = tuple(item for item in self.accounts if not verdicts or item.verdict in verdicts)
+        return replace(self, accounts=kept)
+
+
+def judge(knowledge: Knowledge, now: int, window_days: int, excludes: Sequence[str] = ()) -> Report:
+    """Give the verdict on every account.
+
+    `now` in epoch seconds; `excludes` are account patterns (user or user@host, with the wildcards * and ?).
+    """
+    knowledge = replace(knowledge, accounts=knowledge.accounts or _names_of_log(knowledge))
+    case = _Judge(knowledge, now, now - window_days * DAY, excludes)
+    judged = sorted((case.account(account) for account in knowledge.accounts), key=_most_actionable)
+    notes = list(_not_checked(knowledge))
+    if case.unmatched:
+        notes.append(f"logins of {case.unmatched} (user, client host) pairs match no account that exists now")
+    return Report(now, window_days, knowledge, tuple(judged), tuple(case.problems), tuple(notes))
+
+
+def _most_actionable(item: AccountVerdict) -> tuple[bool, int, int, bytes, bytes]:
+    order = VERDICTS.index(item.verdict)
+    return (not item.removable, order, item.last_seen or 0, item.account.user, item.account.host)
+
+
+def _names_of_log(knowledge: Knowledge) -> tuple[Account, ...]:
+    """Without any inventory, show the names of the log with the client's host in place of a host pattern."""
+    names = {AccountRow(item.user, item.host): None for item in knowledge.evidence if item.kind != "change user"}
+    return tuple(Account(row.user, row.host) for row in names)
+
+
+def watch_problems(knowledge: Knowledge, now: int, start: int) -> list[str]:
+    """Tell why the absence of logins since `start` would prove nothing."""
+    return [
+        *_tracking_problems(knowledge, now, start),
+        *_inventory_problems(knowledge, now),
+        *_audit_problems(knowledge),
+    ]
+
+
+def _tracking_problems(knowledge: Knowledge, now: int, start: int) -> Iterator[str]:
+    since, until = knowledge.tracking_since, knowledge.last_run
+    if since is None or until is None:
+        yield "nothing was tracked yet"
+        return
+    if since > start:
+        yield f"tracking began {_day(since)}, after the window's start {_day(start)}"
+    if now - until > FRESH_SECONDS:
+        yield f"the last successful run was {_day(until)}"
+    if until > now + CLOCK_SLACK:
+        yield f"the last run is stamped in the future, {_day(until)}: the clock is not to be trusted"
+    for gap in knowledge.gaps:
+        if gap.ended >= start:
+            yield f"log records are missing from {_day(gap.began)} to {_day(gap.ended)}" + (
+                f" ({visible_text(gap.reason)})" if gap.reason else ""
+            )
+
+
+def _inventory_problems(knowledge: Knowledge, now: int) -> Iterator[str]:
+    taken = knowledge.inventory_at
+    if knowledge.source == "none" or taken is None:
+        yield "the server was never asked for its accounts" + (
+            f" ({visible_text(knowledge.inventory_error)})" if knowledge.inventory_error else ""
+        )
+    elif knowledge.source == "server":
+        if knowledge.inventory_error:
+            yield f"the last inventory failed ({visible_text(knowledge.inventory_error)})"
+        if abs(now - taken) > FRESH_SECONDS:
+            yield f"the inventory is of {_day(taken)}"
+        if not knowledge.sessions_complete:
+            yield "other accounts' open sessions are not visible (needed: GRANT PROCESS ON *.*)"
+
+
+def _audit_problems(knowledge: Knowledge) -> Iterator[str]:
+    settings = knowledge.settings
+    if knowledge.source != "server":
+        return
+    if settings.get("audit_plugin") != "ACTIVE":
+        yield "the audit plugin is not active on the server"
+        return
+    if settings.get("server_audit_logging", "").upper() != "ON":
+        yield "server_audit_logging is OFF"
+    elif settings.get("server_audit_active", "ON").upper() != "ON":
+        yield "the audit plugin cannot write its log (Server_audit_active is OFF)"
+    events = settings.get("server_audit_events", "").upper().replace(" ", "")
+    if events and "CONNECT" not in events.split(","):
+        yield f"server_audit_events is {visible_text(events)}: logins are not logged"
+    failed = settings.get("server_audit_writes_failed", "0")
+    if failed != "0":
+        yield f"the audit plugin failed to write {visible_text(failed)} records (Server_audit_writes_failed)"
+    if knowledge.inventory_at is not None:
+        yield from _silent_log(knowledge, knowledge.inventory_at)
+
+
+def _silent_log(knowledge: Knowledge, taken: int) -> Iterator[str]:
+    """Each inventory is itself a login: a log silent for days is not the one that the server writes."""
+    if knowledge.last_record is None or knowledge.last_record < taken - FRESH_SECONDS:
+        log = visible_text(knowledge.settings.get("server_audit_current_log", "")) or "another place"
+        last = "none" if knowledge.last_record is None else _day(knowledge.last_record)
+        yield f"the log that is read has no newer record than {last}, though the server writes to {log}"
+
+
+def _not_checked(knowledge: Knowledge) -> Iterator[str]:
+    if knowledge.source == "file":
+        yield "accounts taken from a file; not checked: open sessions, definers, audit settings"
+    elif knowledge.source == "none":
+        yield "no list of accounts: the hosts shown are the clients', and accounts never seen are not listed"
+    elif knowledge.definers is None:
+        yield "not checked: definers of routines, views, triggers and events"
+
+
+class _Judge:
+    """One pass over all accounts: the evidence laid on the account rows, then row by row the verdict."""
+
+    def __init__(self, knowledge: Knowledge, now: int, start: int, excludes: Sequence[str]) -> None:
+        self.knowledge = knowledge
+        self.now = now
+        self.start = start
+        self.excludes = excludes
+        self.problems = watch_problems(knowledge, now, start)
+        self.unmatched = 0
+        self._matcher = AccountMatcher(
+            (account.row for account in knowledge.accounts if not account.is_role),
+            knowledge.settings.get("skip_name_resolve", "").upper() in ("ON", "1"),
+            knowledge.settings.get("version", ""),
+            knowledge.appeared,
+            knowledge.skip_since,
+        )
+        self._use = self._use_by_row()
+        self._nameless = [item for item in knowledge.evidence if item.kind == "change user" and item.last_seen >= start]
+        self._suspected = {
+            row
+            for item in knowledge.suspects
+            if item.seen >= start
+            for row in self._rows(item.user, item.host, item.seen).rows
+        }
+
+    def _rows(self, user: bytes, host: bytes, seen: int) -> Match:
+        if self.knowledge.source == "none":
+            return Match((AccountRow(user, host),), True)
+        return self._matcher.match(user, host, seen)
+
+    def _use_by_row(self) -> dict[AccountRow, list[Seen]]:
+        """Lay every piece of evidence on the rows that it may tell of, newest first."""
+        use: dict[AccountRow, list[Seen]] = {}
+        for item in self.knowledge.evidence:
+            if item.kind == "change user":
+                continue
+            of_row = item.kind == "proxied"
+            match = (
+                Match((AccountRow(item.user, item.host),), True)
+                if of_row
+                else self._rows(item.user, item.host, item.last_seen)
+            )
+            self.unmatched += not match.rows
+            for row in match.rows:
+                use.setdefault(row, []).append(self._seen(item, match.certain))
+        for proxy in self.knowledge.proxies:
+            # A session that acts for another account shows under its own name: it may be the use of both.
+            for seen in tuple(use.get(proxy.account, ())):
+                if seen.kind.endswith("open session"):
+                    use.setdefault(proxy.proxied, []).append(replace(seen, kind="possible open session", certain=False))
+        for rows in use.values():
+            rows.sort(key=lambda seen: seen.last_seen, reverse=True)
+        return use
+
+    def _seen(self, item: Evidence, certain: bool) -> Seen:
+        # The Go program also counted lines that were no logins: what was taken over from it is possible use.
+        sure = certain and item.kind != "imported"
+        kind = item.kind if sure or item.kind == "imported" else f"possible {item.kind}"
+        last = self.now if self.now < item.last_seen <= self.now + CLOCK_SLACK else item.last_seen
+        return Seen(kind, item.user, b"" if item.kind == "proxied" else item.host, item.first_seen, last, sure)
+
+    def account(self, account: Account) -> AccountVerdict:
+        """Judge one account."""
+        seen = self._use.get(account.row, [])
+        past = [item for item in seen if item.last_seen <= self.now]
+        last = past[0] if past else None
+        verdict, reasons = self._verdict(account, seen, last)
+        keep = tuple(self._keep_reasons(account))
+        firsts = [item.first_seen for item in past if item.first_seen is not None]
+        return AccountVerdict(
+            account=account,
+            verdict=verdict,
+            removable=verdict in ("stale", "never") and not keep,
+            last_seen=last.last_seen if last else None,
+            first_seen=min(firsts) if firsts else None,
+            last_seen_certain=bool(last and last.certain),
+            seen=tuple(seen),
+            keep_reasons=keep,
+            reasons=tuple(reasons),
+        )
+
+    def _verdict(self, account: Account, seen: Sequence[Seen], last: Seen | None) -> tuple[str, list[str]]:
+        if last and last.last_seen >= self.start:
+            return "active", [_use_in_words(last)]
+        doubts = [*self._doubts(account, seen), *self.problems]
+        if doubts:
+            return "unknown", doubts
+        if last:
+            return "stale", [f"no use since {_day(self.start)}, all of it watched; {_use_in_words(last)}"]
+        since = self.knowledge.tracking_since or self.now
+        return "never", [f"no use since tracking began {_day(since)}"]
+
+    def _doubts(self, account: Account, seen: Sequence[Seen]) -> Iterator[str]:
+        """Tell why this account, without use in the window, cannot be called unused."""
+        ahead = max((item.last_seen for item in seen), default=0)
+        if ahead > self.now:
+            yield f"a record of it is stamped in the future, {_day(ahead)}"
+        known = account.known_since
+        # A login before the window proves that the account is that old, unless it came (back) since.
+        old = account.row not in self.knowledge.appeared and any(item.certain for item in seen)
+        if (known is None or known > self.start) and not old:
+            yield "the account is known only since " + ("now" if known is None else _day(known))
+        for item in () if account.is_role else self._nameless:
+            if account.row in self._rows(account.user, item.host, item.last_seen).rows:
+                client = visible(item.host) or "an unknown host"
+                when = _day(item.last_seen)
+                yield f"a session from {client} changed its user {when}, the log does not say to whom"
+                return
+
+    def _keep_reasons(self, account: Account) -> Iterator[str]:
+        knowledge = self.knowledge
+        if account.is_role:
+            yield "role"
+        if account.user in SYSTEM_USERS:
+            yield "system account"
+        if knowledge.own_account == account.row:
+            yield "conntracker's own account"
+        objects = (knowledge.definers or {}).get(account.row, 0)
+        if objects:
+            yield f"definer of {objects} object" + "s" * (objects != 1)
+        if any(excluded(account.row, pattern) for pattern in self.excludes):
+            yield "excluded"
+        if account.row in self._suspected:
+            yield "named by a suspect record"
+        if knowledge.source != "server":
+            yield "the server was not asked"
+        elif knowledge.definers is None:
+            yield "definers not known"
+
+
+def excluded(row: AccountRow, pattern: str) -> bool:
+    """Tell if an account pattern (user or user@host, wildcards * and ?) names the account."""
+    user, at, host = pattern.rpartition("@")
+    if not at:
+        user, host = pattern, "*"
+    return _glob(row.user, user) and _glob(row.host.lower(), host.lower())
+
+
+def _glob(name: bytes, pattern: str) -> bool:
+    # fnmatch has `[...]` too, which is a plain character in account names.
+    wanted = re.sub(r"\[", "[[]", pattern).encode("utf-8", "surrogateescape").decode("latin-1")
+    return fnmatch.fnmatchcase(name.decode("latin-1"), wanted)
+
+
+def _use_in_words(seen: Seen) -> str:
+    text = f"{seen.kind} {_day(seen.last_seen)}"
+    if seen.host:
+        text += f" from {visible(seen.host)}"
+    return text + ("" if seen.certain else f" as {visible(seen.user) or 'anonymous'}")
+
+
+def _day(instant: int) -> str:
+    return utc(instant)[:10]
+
+
+def utc(instant: int) -> str:
+    """Give an instant (epoch seconds) as 2026-01-31T00:00:00Z; out of the calendar's range as the number."""
+    try:
+        stamp = datetime.fromtimestamp(instant, timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        return str(instant)
+    return stamp.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Report writers
+# ---------------------------------------------------------------------------------------------------------
+
+
+def write_report(report: Report, form: str) -> str:
+    """Give the report as text in one of REPORT_FORMATS."""
+    return REPORT_FORMATS[form](report)
+
+
+def table_report(report: Report) -> str:
+    """Give the report for people: 100 columns, what may go first, each account's reasons below it."""
+    lines = [*_table_header(report), ""]
+    width = max([20, *(len(item.name) for item in report.accounts if len(item.name) <= 44)])
+    lines.append(f"{'':2}{'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE")
+    for item in report.accounts:
+        lines += _table_rows(item, width, report.problems)
+    removable = sum(item.removable for item in report.accounts)
+    lines += [
+        "",
+        f"{len(report.accounts)} accounts: " + ", ".join(_counts(report)) + f"; {removable} removable (*)",
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _table_header(report: Report) -> Iterator[str]:
+    knowledge = report.knowledge
+    server = " ".join(filter(None, (_setting(report, "hostname"), _setting(report, "version"))))
+    yield from _wrapped("server: ", server or "not asked")
+    until = knowledge.last_run
+    yield f"tracking: since {_minute(knowledge.tracking_since)}, until {_minute(until)} (UTC)"
+    yield f"window: {report.window_days} days, since {_minute(report.window_start)}"
+    gaps = [gap for gap in knowledge.gaps if gap.ended >= report.window_start]
+    yield f"gaps in the window: {len(gaps) or 'none'}"
+    source = {"server": "of the server", "file": "of a file", "none": "none"}[knowledge.source]
+    age = "" if knowledge.inventory_at is None else f", {_age(report.now - knowledge.inventory_at)} old"
+    yield f"inventory: {source}{age}"
+    for problem in report.problems:
+        yield from _wrapped("problem: ", problem)
+    for note in report.notes:
+        yield from _wrapped("note: ", note)
+
+
+def _table_rows(item: AccountVerdict, width: int, problems: Sequence[str]) -> Iterator[str]:
+    mark = "* " if item.removable else "  "
+    seen = _minute(item.last_seen) if item.last_seen is not None else "-"
+    doubt = "?" if item.last_seen is not None and not item.last_seen_certain else ""
+    tail = f"{item.verdict:8} {seen + doubt:17} {len(item.client_hosts):5}  "
+    room = TABLE_WIDTH - width - len(tail) - 4
+    evidence = _cut(", ".join(item.evidence) or "-", room)
+    if len(item.name) > width:
+        yield from _wrapped(mark, item.name)
+        yield f"{'':2}{'':{width}}  {tail}{evidence}"
+    else:
+        yield f"{mark}{item.name:{width}}  {tail}{evidence}"
+    if item.client_hosts:
+        more = len(item.client_hosts) - SHOWN_HOSTS
+        hosts = ", ".join(visible(host) for host in item.client_hosts[:SHOWN_HOSTS])
+        yield from _wrapped("      hosts: ", hosts + (f" and {more} more" if more > 0 else ""))
+    # What holds for every account stands once, in the header.
+    own = [reason for reason in item.reasons if reason not in problems]
+    common = ["the problems above"] * (len(own) < len(item.reasons))
+    yield from _wrapped("      why: ", "; ".join(own + common))
+    if item.keep_reasons:
+        yield from _wrapped("      keep: ", "; ".join(item.keep_reasons))
+    facts = [fact for fact, true in (("locked", item.account.locked), ("expired", item.account.expired)) if true]
+    if facts:
+        yield "      is: " + ", ".join(facts)
+
+
+def _wrapped(label: str, text: str) -> Iterator[str]:
+    """Break a long text at blanks, or anywhere in a long word, to the table's width."""
+    room = TABLE_WIDTH - len(label)
+    while len(text) > room:
+        cut = text.rfind(" ", room // 2, room + 1)
+        cut = room if cut < 0 else cut
+        yield label + text[:cut]
+        label, text = " " * len(label), text[cut:].lstrip()
+    yield label + text
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: max(room - 2, 0)] + ".."
+
+
+def _counts(report: Report) -> Iterator[str]:
+    counts = Counter(item.verdict for item in report.accounts)
+    return (f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+
+
+def _minute(instant: int | None) -> str:
+    return "never" if instant is None else utc(instant)[:16].replace("T", " ")
+
+
+def _age(seconds: int) -> str:
+    for size, unit in ((DAY, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _setting(report: Report, name: str) -> str:
+    return visible_text(report.knowledge.settings.get(name, ""))
+
+
+def _instant_or_null(instant: int | None) -> str | None:
+    return None if instant is None else utc(instant)
+
+
+def json_report(report: Report) -> str:
+    """Give the report for programs, schema 1; instants are UTC.
+
+    Names are as the server stores them; `user_hex`/`host_hex` are added where the bytes are not UTF-8.
+    """
+    import json
+
+    knowledge = report.knowledge
+    data = {
+        "schema": REPORT_SCHEMA,
+        "generated_at": utc(report.now),
+        "server": {
+            **{name: _setting(report, name) or None for name in ("hostname", "version", "datadir", "system_time_zone")},
+            "skip_name_resolve": knowledge.settings.get("skip_name_resolve", "").upper() in ("ON", "1"),
+        },
+        "tracking": {
+            "since": _instant_or_null(knowledge.tracking_since),
+            "until": _instant_or_null(knowledge.last_run),
+            "last_record": _instant_or_null(knowledge.last_record),
+            "gaps": [
+                {"began": utc(gap.began), "ended": utc(gap.ended), "reason": visible_text(gap.reason)}
+                for gap in knowledge.gaps
+            ],
+        },
+        "inventory": {
+            "source": knowledge.source,
+            "taken_at": _instant_or_null(knowledge.inventory_at),
+            "definers_known": knowledge.definers is not None,
+            "sessions_complete": knowledge.sessions_complete,
+        },
+        "window_days": report.window_days,
+        "window_start": utc(report.window_start),
+        "problems": list(report.problems),
+        "notes": list(report.notes),
+        "accounts": [_json_account(item) for item in report.accounts],
+    }
+    return json.dumps(data, indent=2) + "\n"
+
+
+def _json_account(item: AccountVerdict) -> dict[str, Any]:
+    account = item.account
+    return {
+        **_json_name("user", account.user),
+        **_json_name("host", account.host),
+        "verdict": item.verdict,
+        "removable": item.removable,
+        "last_seen": _instant_or_null(item.last_seen),
+        "last_seen_certain": item.last_seen_certain,
+        "first_seen": _instant_or_null(item.first_seen),
+        "known_since": _instant_or_null(account.known_since),
+        "is_role": account.is_role,
+        "locked": account.locked,
+        "expired": account.expired,
+        "plugin": account.plugin,
+        "client_hosts": {
+            "count": len(item.client_hosts),
+            "newest": [visible(host) for host in item.client_hosts[:SHOWN_HOSTS]],
+        },
+        "evidence": list(item.evidence),
+        "keep_reasons": list(item.keep_reasons),
+        "reasons": list(item.reasons),
+    }
+
+
+def _json_name(key: str, name: bytes) -> dict[str, str]:
+    try:
+        return {key: name.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {key: visible(name), f"{key}_hex": name.hex()}
+
+
+_CSV_COLUMNS = (
+    "user",
+    "host",
+    "verdict",
+    "removable",
+    "last_seen",
+    "first_seen",
+    "known_since",
+    "locked",
+    "client_hosts",
+    "newest_hosts",
+    "evidence",
+    "keep_reasons",
+    "reasons",
+)
+
+
+def csv_report(report: Report) -> str:
+    """Give one line per account (RFC 4180), no field of which a spreadsheet takes for a formula."""
+    import csv
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(_CSV_COLUMNS)
+    for item in report.accounts:
+        account = item.account
+        writer.writerow(
+            _not_a_formula(value)
+            for value in (
+                visible(account.user),
+                visible(account.host),
+                item.verdict,
+                "yes" if item.removable else "no",
+                _instant_or_null(item.last_seen) or "",
+                _instant_or_null(item.first_seen) or "",
+                _instant_or_null(account.known_since) or "",
+                {True: "yes", False: "no", None: ""}[account.locked],
+                str(len(item.client_hosts)),
+                "; ".join(visible(host) for host in item.client_hosts[:SHOWN_HOSTS]),
+                "; ".join(item.evidence),
+                "; ".join(item.keep_reasons),
+                "; ".join(item.reasons),
+            )
+        )
+    return out.getvalue()
+
+
+def _not_a_formula(value: str) -> str:
+    return "'" + value if value[:1] and value[0] in "=+-@|\t\r\n\uff1d\uff0b\uff0d\uff20" else value
+
+
+def prometheus_report(report: Report) -> str:
+    """Give gauges for node_exporter's textfile collector: no names, no stamps, a fixed number of series."""
+    knowledge = report.knowledge
+    counts = Counter(item.verdict for item in report.accounts)
+    gaps = sum(gap.ended >= report.window_start for gap in knowledge.gaps)
+    metrics: list[tuple[str, str, int | None]] = [
+        (
+            "accounts_removable",
+            "Accounts that are stale or never used, with nothing to keep them.",
+            _removable(report),
+        ),
+        (
+            "window_seconds",
+            "Length of the window in which an account must be used to be active.",
+            report.window_days * DAY,
+        ),
+        ("tracking_start_timestamp_seconds", "Time of the oldest record read.", knowledge.tracking_since),
+        ("last_record_timestamp_seconds", "Time of the newest record read.", knowledge.last_record),
+        ("last_run_timestamp_seconds", "Time of the last successful run.", knowledge.last_run),
+        (
+            "inventory_timestamp_seconds",
+            "Time at which the server was last asked for its accounts.",
+            knowledge.inventory_at,
+        ),
+        ("gaps", "Stretches within the window whose records are lost.", gaps),
+        ("problems", "Reasons for which no account is called unused.", len(report.problems)),
+        ("suspect_records", "Login records that may be forged or torn.", len(knowledge.suspects)),
+        ("unparsed_records", "Records that could not be read.", knowledge.unparsed),
+    ]
+    lines = ["# HELP conntracker_accounts Accounts by verdict.", "# TYPE conntracker_accounts gauge"]
+    lines += [f'conntracker_accounts{{verdict="{verdict}"}} {counts[verdict]}' for verdict in VERDICTS]
+    for name, text, value in metrics:
+        if value is not None:
+            lines += [
+                f"# HELP conntracker_{name} {text}",
+                f"# TYPE conntracker_{name} gauge",
+                f"conntracker_{name} {value}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _removable(report: Report) -> int:
+    return sum(item.removable for item in report.accounts)
+
+
+def sql_report(report: Report) -> str:
+    """Give a script that locks the removable accounts, for review; the undo follows it as comments."""
+    undo = [f"-- {line}" for line in _undo_lines(report)]
+    return "\n".join([*_sql_header(report, "lock"), *_lock_lines(report), "", "-- To undo:", *undo]) + "\n"
+
+
+def sql_undo_report(report: Report) -> str:
+    """Give the script that undoes sql_report."""
+    return "\n".join([*_sql_header(report, "unlock"), *_undo_lines(report)]) + "\n"
+
+
+def _sql_header(report: Report, what: str) -> list[str]:
+    removable = _removable(report)
+    server = " ".join(filter(None, (_setting(report, "hostname"), _setting(report, "version"))))
+    return [
+        f"-- conntracker: {what} {removable} unused accounts of {server or 'an unknown server'}",
+        f"-- judged {utc(report.now)}, window {report.window_days} days; for review, nothing was run",
+        "SET NAMES utf8mb4;",
+    ]
+
+
+def _lock_lines(report: Report) -> Iterator[str]:
+    for item in report.accounts:
+        if not item.removable:
+            continue
+        about = f"{item.name}: {item.verdict}; {'; '.join(item.reasons)}"
+        if item.account.locked:
+            yield f"-- already locked: {about}"
+        else:
+            yield f"{sql_statement(item.account.row, 'LOCK')} -- {about}"
+
+
+def _undo_lines(report: Report) -> Iterator[str]:
+    for item in report.accounts:
+        # An account that was locked before stays so.
+        if item.removable and not item.account.locked:
+            yield f"{sql_statement(item.account.row, 'UNLOCK')} -- {item.name}"
+
+
+def sql_statement(row: AccountRow, action: str) -> str:
+    """Give ALTER USER for any name, right with and without NO_BACKSLASH_ESCAPES and ANSI_QUOTES.
+
+    Backslashes and quotes go into backquotes, which know no escape but themselves doubled; a name with
+    characters that do not show goes into hex, so that the script has one statement a line and hides nothing.
+    """
+    names = (row.user, row.host)
+    try:
+        user, host = (name.decode("utf-8") for name in names)
+    except UnicodeDecodeError:
+        return "-- a name that is not UTF-8 cannot be written in SQL:"
+    if not host or user.endswith(" ") or host.endswith(" "):
+        # The server would take an empty host for '%' and drop blanks at the end: another account's name.
+        return "-- a name that SQL cannot tell from another's:"
+    plain = not set(user + host) & set("'\\")
+    quote = "'" if plain else "`"
+    quoted = "@".join(quote + name.replace("`", "``" if not plain else "`") + quote for name in (user, host))
+    statement = f"ALTER USER {quoted} ACCOUNT {action}"
+    if all(visible(name) == text for name, text in zip(names, (user, host))):
+        return statement + ";"
+    ticked = "@".join("`" + name.replace("`", "``") + "`" for name in (user, host))
+    encoded = f"ALTER USER {ticked} ACCOUNT {action}".encode().hex()
+    return f"EXECUTE IMMEDIATE CONVERT(x'{encoded}' USING utf8mb4);"
+
+
+REPORT_FORMATS: dict[str, Callable[[Report], str]] = {
+    "table": table_report,
+    "json": json_report,
+    "csv": csv_report,
+    "prometheus": prometheus_report,
+    "sql": sql_report,
+}
+
+
+def write_atomically(path: str, text: str, mode: int = 0o644) -> None:
+    """Write a file by a temporary file and a rename in the same folder, so that no reader sees half of it."""
+    import tempfile
+
+    folder, name = os.path.split(os.path.abspath(path))
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    except OSError as error:
+        raise ConntrackerError(f"output: {visible_text(path)}: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), mode)
+        os.replace(temporary, path)
+    except OSError as error:
+        os.unlink(temporary)
+        raise ConntrackerError(f"output: {visible_text(path)}: {error.strerror}") from None
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Status
+# ---------------------------------------------------------------------------------------------------------
+
+STATUS_GOOD, STATUS_WARNING, STATUS_CRITICAL = 0, 1, 2
+# A run is expected at least daily.
+LATE_RUN_SECONDS = DAY + 3600
+SILENT_SECONDS = 3 * DAY
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of the tracker for a monitoring check: code 0 good, 1 warning, 2 critical."""
+
+    code: int
+    checks: tuple[tuple[str, int, str], ...]
+    facts: Mapping[str, int | str | None]
+
+    def text(self) -> str:
+        """Give one line a check, the worst first, with the state in front."""
+        words = ("OK", "WARNING", "CRITICAL")
+        ordered = sorted(self.checks, key=lambda check: -check[1])
+        return "".join(f"{words[code]:8} {name}: {text}\n" for name, code, text in ordered)
+
+    def json(self) -> str:
+        """Give the same for programs."""
+        import json
+
+        checks = [{"check": name, "code": code, "text": text} for name, code, text in self.checks]
+        data = {"schema": REPORT_SCHEMA, "code": self.code, **self.facts, "checks": checks}
+        return json.dumps(data, indent=2) + "\n"
+
+
+def tracker_status(knowledge: Knowledge, now: int, asked: bool) -> Status:
+    """Judge the tracker itself; `now` in epoch seconds; `asked` tells that an inventory is wanted."""
+    checks = tuple(_status_checks(knowledge, now, asked))
+    facts = {
+        "version": __version__,
+        "tracking_since": _instant_or_null(knowledge.tracking_since),
+        "last_run": _instant_or_null(knowledge.last_run),
+        "accounts": len({(item.user, item.host) for item in knowledge.evidence if item.kind == "login"}),
+    }
+    return Status(max(code for _, code, _ in checks), checks, facts)
+
+
+def _status_checks(knowledge: Knowledge, now: int, asked: bool) -> Iterator[tuple[str, int, str]]:
+    yield _run_check(knowledge, now)
+    since = knowledge.tracking_since
+    yield "tracking", STATUS_GOOD if since else STATUS_WARNING, f"since {_minute(since)}"
+    yield _silence_check(knowledge, now)
+    recent = [gap for gap in knowledge.gaps if gap.ended >= now - 7 * DAY]
+    newest = max(knowledge.gaps, key=lambda gap: gap.ended, default=None)
+    until = f", the newest until {_minute(newest.ended)}" if newest else ""
+    yield "gaps", STATUS_WARNING if recent else STATUS_GOOD, f"{len(knowledge.gaps)}{until}"
+    suspects = len(knowledge.suspects)
+    yield "suspect records", STATUS_WARNING if suspects else STATUS_GOOD, str(suspects)
+    yield "unparsed records", STATUS_WARNING if knowledge.unparsed else STATUS_GOOD, str(knowledge.unparsed)
+    problems = list(_audit_problems(knowledge))
+    settings = "not asked" if knowledge.source != "server" else "logins are logged"
+    yield "audit settings", STATUS_CRITICAL if problems else STATUS_GOOD, "; ".join(problems) or settings
+    yield _inventory_check(knowledge, now) if asked else ("inventory", STATUS_GOOD, "not configured")
+
+
+def _run_check(knowledge: Knowledge, now: int) -> tuple[str, int, str]:
+    if knowledge.last_run is None:
+        return "last run", STATUS_CRITICAL, "never"
+    lag = now - knowledge.last_run
+    code = STATUS_CRITICAL if lag > FRESH_SECONDS else STATUS_WARNING if lag > LATE_RUN_SECONDS else STATUS_GOOD
+    if lag < -CLOCK_SLACK:
+        return "last run", STATUS_WARNING, f"{_minute(knowledge.last_run)}, in the future"
+    return "last run", code, f"{_minute(knowledge.last_run)}, {_age(max(lag, 0))} ago"
+
+
+def _silence_check(knowledge: Knowledge, now: int) -> tuple[str, int, str]:
+    newest = max((item.last_seen for item in knowledge.evidence if item.kind == "login"), default=None)
+    if newest is None:
+        return "logins", STATUS_WARNING, "none was ever seen"
+    silent = now - newest
+    code = STATUS_WARNING if silent > SILENT_SECONDS or silent < -CLOCK_SLACK else STATUS_GOOD
+    return "logins", code, f"the newest {_minute(newest)}"
+
+
+def _inventory_check(knowledge: Knowledge, now: int) -> tuple[str, int, str]:
+    problems = list(_inventory_problems(knowledge, now))
+    if knowledge.definers is None and knowledge.source == "server":
+        problems.append("definers are not known")
+    code = STATUS_WARNING if problems else STATUS_GOOD
+    age = "" if knowledge.inventory_at is None else f"{_age(max(now - knowledge.inventory_at, 0))} old"
+    return "inventory", code, "; ".join([*problems, *([age] if age else [])])
+
+
+# ---------------------------------------------------------------------------------------------------------
 # Store: all SQL
 # ---------------------------------------------------------------------------------------------------------
 
@@ -1788,6 +3552,40 @@ SELECT name, host, shown FROM (
     GROUP BY user, host)
 UNION ALL
 SELECT 'mysql', 'localhost', value FROM meta WHERE key = 'last_processed_shown';
+
+-- The server's accounts, the definers of its objects and its proxy grants, as of the last inventory; the verdict as of
+-- the last collect, which Verdicts and Unused show.
+CREATE TABLE account (
+  user BLOB NOT NULL, host BLOB NOT NULL, is_role INTEGER NOT NULL, locked INTEGER, expired INTEGER,
+  plugin TEXT NOT NULL, known_since INTEGER NOT NULL, listed_at INTEGER NOT NULL, PRIMARY KEY (user, host)
+) WITHOUT ROWID;
+CREATE TABLE definer (
+  user BLOB NOT NULL, host BLOB NOT NULL, objects INTEGER NOT NULL, PRIMARY KEY (user, host)
+) WITHOUT ROWID;
+CREATE TABLE proxy (
+  user BLOB NOT NULL, host BLOB NOT NULL, proxied_user BLOB NOT NULL, proxied_host BLOB NOT NULL,
+  PRIMARY KEY (user, host, proxied_user, proxied_host)
+) WITHOUT ROWID;
+CREATE TABLE verdict (
+  user BLOB NOT NULL, host BLOB NOT NULL, account TEXT NOT NULL, verdict TEXT NOT NULL,
+  removable INTEGER NOT NULL, last_seen INTEGER, first_seen INTEGER, known_since INTEGER,
+  client_hosts INTEGER NOT NULL, evidence TEXT NOT NULL,
+  keep_reasons TEXT NOT NULL, reasons TEXT NOT NULL, window_days INTEGER NOT NULL, judged_at INTEGER NOT NULL,
+  PRIMARY KEY (user, host)
+) WITHOUT ROWID;
+CREATE VIEW Verdicts AS
+  SELECT account,
+    CASE WHEN fresh THEN verdict ELSE 'unknown' END AS verdict,
+    removable AND fresh AS removable,
+    strftime('%Y-%m-%dT%H:%M:%SZ', last_seen, 'unixepoch') AS last_seen,
+    strftime('%Y-%m-%dT%H:%M:%SZ', first_seen, 'unixepoch') AS first_seen,
+    strftime('%Y-%m-%dT%H:%M:%SZ', known_since, 'unixepoch') AS known_since,
+    client_hosts, evidence, keep_reasons,
+    CASE WHEN fresh THEN reasons ELSE 'judged too long ago; ' || reasons END AS reasons,
+    window_days, strftime('%Y-%m-%dT%H:%M:%SZ', judged_at, 'unixepoch') AS judged_at
+  FROM (SELECT *, strftime('%s', 'now') - judged_at BETWEEN -3600 AND 172800 AS fresh FROM verdict)
+  ORDER BY removable DESC, last_seen;
+CREATE VIEW Unused AS SELECT * FROM Verdicts WHERE removable;
 """
 _ADD_EVIDENCE = """
 INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, user, host, settled) DO UPDATE SET
@@ -1828,6 +3626,9 @@ ORDER BY 1, 2
 """
 
 
+_T = TypeVar("_T")
+
+
 class Store:
     """The SQLite database.  Every method raises DatabaseError, in words."""
 
@@ -1839,7 +3640,7 @@ class Store:
             mode = "rw" if write else "ro"
             name = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
             self.db = sqlite3.connect(f"file:{name}?mode={mode}", uri=True, timeout=20, isolation_level=None)
-            self.db.text_factory = bytes
+            self.db.text_factory = decoded
             self._check_version(write)
 
     @contextlib.contextmanager
@@ -1860,7 +3661,7 @@ class Store:
         if version == SCHEMA_VERSION:
             return
         names = {name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
-        if names and names != {b"Accounts"}:
+        if names and names != {"Accounts"}:
             raise DatabaseError(f"{self.path}: a database of something else: check SqlitePath")
         if not write:
             raise DatabaseError(f"{self.path}: nothing collected yet: run conntracker collect first")
@@ -1870,7 +3671,8 @@ class Store:
     def _create(self, takeover: bool) -> None:
         rows: list[tuple[bytes, bytes, bytes]] = []
         if takeover:
-            rows = self.db.execute("SELECT name, host, last_seen FROM Accounts").fetchall()
+            blobs = "CAST(name AS BLOB), CAST(host AS BLOB), CAST(last_seen AS BLOB)"
+            rows = self.db.execute(f"SELECT {blobs} FROM Accounts").fetchall()
             self.db.execute("DROP TABLE Accounts")
         for statement in _statements(SCHEMA):
             self.db.execute(statement)
@@ -1905,8 +3707,7 @@ class Store:
         """Return a single fact or None."""
         with self._explained():
             row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        value = row[0] if row else None
-        return value.decode("utf-8") if isinstance(value, bytes) else value
+        return row[0] if row else None
 
     def set(self, key: str, value: int | str | None) -> None:
         """Keep a single fact."""
@@ -1992,7 +3793,20 @@ class Store:
             )
         self.set("time_format", wanted)
 
-    def logins(self) -> list[tuple[bytes, bytes, int | None, int, int, bytes | None]]:
+    def knowledge(self, accounts_file: Inventory | None = None) -> Knowledge:
+        """Return all that the verdict rests on; an accounts file takes the place of the inventory."""
+        with self._explained():
+            return load_for_verdict(self.db, accounts_file)
+
+    def change(self, action: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do something with the database in a transaction of its own."""
+        self.begin()
+        with self._explained():
+            result = action(self.db)
+        self.commit()
+        return result
+
+    def logins(self) -> list[tuple[bytes, bytes, int | None, int, int, str | None]]:
         """Return user, host, first, last, whether seen in the log, and what is suspect of each row."""
         with self._explained():
             return self.db.execute(_LOGINS).fetchall()
@@ -2013,7 +3827,7 @@ def _odd_text(name: bytes) -> str | None:
     try:
         name.decode("utf-8")
     except UnicodeDecodeError:
-        return visible(name)
+        return decoded(name)
     return None
 
 
@@ -2056,6 +3870,245 @@ def _advice(error: str) -> str:
     return "nothing was stored"
 
 
+# Settings kept in the table meta, by their key there.
+_META_SETTINGS = {
+    "version": "server_version",
+    "hostname": "server_hostname",
+    "datadir": "server_datadir",
+    "system_time_zone": "server_zone",
+    "utc_offset": "server_utc_offset",
+    "skip_name_resolve": "skip_name_resolve",
+    "read_only": "server_read_only",
+    "uptime": "server_uptime",
+    "audit_plugin": "audit_plugin",
+    "server_audit_logging": "audit_logging",
+    "server_audit_active": "audit_active",
+    "server_audit_events": "audit_events",
+    "server_audit_file_path": "audit_file_path",
+    "server_audit_current_log": "audit_current_log",
+    "server_audit_output_type": "audit_output_type",
+    "server_audit_file_rotations": "audit_file_rotations",
+    "server_audit_file_rotate_size": "audit_file_rotate_size",
+    "server_audit_writes_failed": "audit_writes_failed",
+}
+_Value = Union[str, int, bytes, None]
+
+
+def _put_meta(db: sqlite3.Connection, values: Mapping[str, _Value]) -> None:
+    db.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", list(values.items()))
+
+
+def store_inventory(db: sqlite3.Connection, inventory: Inventory, now: int) -> None:
+    """Keep an inventory of the server; the caller holds the transaction. `now` in epoch seconds.
+
+    An account keeps the instant at which it was first listed; one that vanished and came back is new.
+    """
+    first = _meta(db).get("first_inventory")
+    _store_blind_time(db, inventory, now)
+    known = {(user, host): since for user, host, since in db.execute("SELECT user, host, known_since FROM account")}
+    db.execute("DELETE FROM account")
+    db.executemany(
+        "INSERT INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (a.user, a.host, a.is_role, a.locked, a.expired, a.plugin, known.get((a.user, a.host), now), now)
+            for a in inventory.accounts
+        ],
+    )
+    _store_sessions(db, inventory, now)
+    if inventory.definers is not None:
+        db.execute("DELETE FROM definer")
+        db.executemany(
+            "INSERT INTO definer VALUES (?, ?, ?)",
+            [(row.user, row.host, objects) for row, objects in inventory.definers.items()],
+        )
+        _put_meta(db, {"definers_at": now})
+    if inventory.proxies is not None:
+        db.execute("DELETE FROM proxy")
+        db.executemany(
+            "INSERT OR IGNORE INTO proxy VALUES (?, ?, ?, ?)",
+            [(p.account.user, p.account.host, p.proxied.user, p.proxied.host) for p in inventory.proxies],
+        )
+    own = inventory.own_account
+    meta = _meta(db)
+    skip = inventory.settings.get("skip_name_resolve")
+    if meta.get("skip_name_resolve") not in (None, skip):
+        _put_meta(db, {"skip_name_resolve_since": now})
+    _put_meta(
+        db,
+        {
+            **{key: inventory.settings.get(name) for name, key in _META_SETTINGS.items()},
+            "inventory_at": now,
+            "inventory_error": "",
+            "first_inventory": first or now,
+            "sessions_complete": int(inventory.sessions_complete),
+            "own_user": own.user if own else None,
+            "own_host": own.host if own else None,
+        },
+    )
+
+
+def _store_blind_time(db: sqlite3.Connection, inventory: Inventory, now: int) -> None:
+    """Record a gap for the time between two inventories if auditing was off or blind at either."""
+    meta = _meta(db)
+    before, since = meta.get("audit_blind") or "", _integer(meta, "audit_checked_at")
+    found = "; ".join(_audit_problems(Knowledge(source="server", settings=inventory.settings)))
+    reason = found or before
+    if (
+        reason
+        and not db.execute("UPDATE gap SET ended = ? WHERE ended = ? AND reason = ?", (now, since, reason)).rowcount
+    ):
+        began = now if since is None else since
+        db.execute("INSERT INTO gap (began, ended, reason) VALUES (?, ?, ?)", (began, now, reason))
+    _put_meta(db, {"audit_blind": found, "audit_checked_at": now})
+
+
+def _store_sessions(db: sqlite3.Connection, inventory: Inventory, now: int) -> None:
+    for session in set(inventory.sessions):
+        db.execute(
+            "INSERT INTO evidence (kind, user, host, settled, first_seen, last_seen)"
+            " VALUES ('open session', ?, ?, 1, ?, ?) ON CONFLICT (kind, user, host, settled)"
+            " DO UPDATE SET last_seen = max(last_seen, excluded.last_seen)",
+            (session.user, session.host, now, now),
+        )
+
+
+def store_inventory_failure(db: sqlite3.Connection, error: str) -> None:
+    """Remember that the server could not be asked: until it can, no account is called unused."""
+    _put_meta(db, {"inventory_error": error})
+
+
+def store_accounts_file(db: sqlite3.Connection, inventory: Inventory, now: int) -> Inventory:
+    """Give the file's accounts with the instant since when each is known; remembers those first given now."""
+    import json
+
+    meta = _meta(db)
+    since = meta.get("accounts_file_known")
+    known: dict[str, int] = json.loads(since) if isinstance(since, str) else {}
+    keys = {account.row: f"{account.user.hex()}@{account.host.hex()}" for account in inventory.accounts}
+    known = {key: known.get(key, now) for key in keys.values()}
+    _put_meta(db, {"accounts_file_known": json.dumps(known)})
+    return with_known_since(inventory, {row: known[key] for row, key in keys.items()})
+
+
+def with_known_since(inventory: Inventory, since: Mapping[AccountRow, int]) -> Inventory:
+    """Fill in known_since where the accounts file does not state it."""
+    accounts = tuple(
+        account if account.known_since is not None else replace(account, known_since=since.get(account.row))
+        for account in inventory.accounts
+    )
+    return replace(inventory, accounts=accounts)
+
+
+def _meta(db: sqlite3.Connection) -> dict[str, _Value]:
+    return dict(db.execute("SELECT key, value FROM meta"))
+
+
+def load_for_verdict(db: sqlite3.Connection, accounts_file: Inventory | None = None) -> Knowledge:
+    """Read everything that the verdict rests on; with an accounts file its list replaces the stored one."""
+    meta = _meta(db)
+    knowledge = Knowledge(
+        evidence=tuple(_load_evidence(db)),
+        suspects=tuple(
+            Suspect(bytes(user), bytes(host), seen, reason)
+            for user, host, seen, reason in db.execute("SELECT user, host, seen, reason FROM suspect")
+        ),
+        gaps=tuple(Gap(*row) for row in db.execute("SELECT began, ended, reason FROM gap ORDER BY began")),
+        tracking_since=_integer(meta, "tracking_since"),
+        last_record=_integer(meta, "last_record"),
+        last_run=_integer(meta, "last_run"),
+        unparsed=_integer(meta, "unparsed") or 0,
+    )
+    if accounts_file is not None:
+        return replace(
+            knowledge,
+            source="file",
+            accounts=accounts_file.accounts,
+            settings=accounts_file.settings,
+            inventory_at=accounts_file.taken_at,
+        )
+    return _with_inventory(db, knowledge, meta)
+
+
+def _with_inventory(db: sqlite3.Connection, knowledge: Knowledge, meta: Mapping[str, _Value]) -> Knowledge:
+    accounts = tuple(
+        Account(bytes(user), bytes(host), bool(role), _flag(locked), _flag(expired), plugin, since)
+        for user, host, role, locked, expired, plugin, since in db.execute(
+            "SELECT user, host, is_role, locked, expired, plugin, known_since FROM account"
+        )
+    )
+    first = _integer(meta, "first_inventory") or 0
+    asked, definers_at = _integer(meta, "inventory_at") or 0, _integer(meta, "definers_at")
+    own_user, own_host = meta.get("own_user"), meta.get("own_host")
+    definers = {AccountRow(bytes(u), bytes(h)): n for u, h, n in db.execute("SELECT user, host, objects FROM definer")}
+    return replace(
+        knowledge,
+        source="server" if accounts else "none",
+        accounts=accounts,
+        appeared={a.row: a.known_since for a in accounts if a.known_since is not None and a.known_since > first},
+        definers=definers if definers_at is not None and asked - definers_at <= FRESH_SECONDS else None,
+        proxies=tuple(
+            Proxy(AccountRow(bytes(row[0]), bytes(row[1])), AccountRow(bytes(row[2]), bytes(row[3])))
+            for row in db.execute("SELECT user, host, proxied_user, proxied_host FROM proxy")
+        ),
+        settings={name: str(meta[key]) for name, key in _META_SETTINGS.items() if meta.get(key) is not None},
+        inventory_at=_integer(meta, "inventory_at"),
+        inventory_error=str(meta.get("inventory_error") or ""),
+        sessions_complete=bool(meta.get("sessions_complete")),
+        skip_since=_integer(meta, "skip_name_resolve_since") or 0,
+        own_account=AccountRow(own_user, own_host)
+        if isinstance(own_user, bytes) and isinstance(own_host, bytes)
+        else None,
+    )
+
+
+def _load_evidence(db: sqlite3.Connection) -> Iterator[Evidence]:
+    rows = db.execute(
+        "SELECT kind, user, host, MIN(first_seen), MAX(last_seen) FROM evidence GROUP BY kind, user, host"
+    )
+    for kind, user, host, first, last in rows:
+        if last is not None:
+            yield Evidence(kind, bytes(user or b""), bytes(host or b""), first, last)
+
+
+def _integer(meta: Mapping[str, _Value], key: str) -> int | None:
+    value = meta.get(key)
+    try:
+        return None if value is None else int(value)
+    except ValueError:
+        return None
+
+
+def _flag(value: int | None) -> bool | None:
+    return None if value is None else bool(value)
+
+
+def store_verdicts(db: sqlite3.Connection, report: Report) -> None:
+    """Replace the verdicts that the views Verdicts and Unused show; the caller holds the transaction."""
+    db.execute("DELETE FROM verdict")
+    db.executemany(
+        "INSERT INTO verdict VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                item.account.user,
+                item.account.host,
+                item.name,
+                item.verdict,
+                item.removable,
+                item.last_seen,
+                item.first_seen,
+                item.account.known_since,
+                len(item.client_hosts),
+                ", ".join(item.evidence),
+                "; ".join(item.keep_reasons),
+                "; ".join(item.reasons),
+                report.window_days,
+                report.now,
+            )
+            for item in report.accounts
+        ],
+    )
+
+
 # ---------------------------------------------------------------------------------------------------------
 # Collect
 # ---------------------------------------------------------------------------------------------------------
@@ -2068,6 +4121,8 @@ def collect(config: Config, say: Say) -> int:
         say("INFO", f"{config.sqlite_path}: another run is at work: nothing done")
         return 0
     store = Store(config.sqlite_path, config.time_format_db, config.time_location, write=True)
+    # The server is asked first: that is itself a login, which shows that the log read here is the server's.
+    inventory = ask_server(config, store) if config.inventory else None
     logs, unreadable = find_logs(config.audit_log_path, config.audit_log_name, say)
     clocks = Clocks(config.time_format_audit, config.audit_zone)
     todo = plan(logs, unreadable, store.known(), clocks)
@@ -2081,6 +4136,8 @@ def collect(config: Config, say: Say) -> int:
     collector.finish(complete=not unreadable and not broken)
     for log in broken:
         say("ERROR", f"{log.path}: {log.broken}: the log was not read to its end: the next run tries again")
+    if inventory is not None:
+        keep_inventory(config, store, inventory, say)
     for began, ended, reason in todo.gaps:
         say(
             "WARN",
@@ -2093,6 +4150,31 @@ def collect(config: Config, say: Say) -> int:
             f"{path}: {count} lines not understood, at offset {places}: a name with a line end, or a torn record",
         )
     return 1 if unreadable or broken else 0
+
+
+def ask_server(config: Config, store: Store) -> Inventory | InventoryError:
+    """Take the inventory, or return why there is none."""
+    want_definers = int(time.time()) - (store.get("definers_at") or 0) >= DAY
+    try:
+        return take_inventory(config.inventory, config.inventory_defaults_file, config.inventory_timeout, want_definers)
+    except InventoryError as error:
+        return error
+
+
+def keep_inventory(config: Config, store: Store, found: Inventory | InventoryError, say: Say) -> None:
+    """Keep the inventory and judge the accounts anew; where there is none, accounts without a login are unknown."""
+    now = int(time.time())
+    if isinstance(found, Inventory):
+        inventory = found
+        for lack in inventory.missing:
+            say("WARN", lack)
+        store.change(lambda db: store_inventory(db, inventory, now))
+    else:
+        message = str(found)
+        say("WARN", f"{message}: accounts without a login are unknown until the server can be asked")
+        store.change(lambda db: store_inventory_failure(db, message))
+    report = judge(store.knowledge(), now, config.days, config.exclude)
+    store.change(lambda db: store_verdicts(db, report))
 
 
 def _lock(path: str) -> int | None:
@@ -2128,7 +4210,7 @@ class Collector:
             self.store.end_tails(self.todo.tails_found)
         self.begun = True
 
-    def take(self, reports: list[Report]) -> None:
+    def take(self, reports: list[Message]) -> None:
         """Take over what a worker reports."""
         self.begin()
         for kind in (LOGIN, PROXIED):
@@ -2231,15 +4313,15 @@ def _as_known(log: LogFile) -> Known:
 
 def print_accounts(config: Config) -> int:
     """Print the stored logins."""
-    store = Store(config.sqlite_path, config.time_format_db, config.time_location, write=False)
+    store = _open(config, write=False)
     rows = [
         {
-            "user": visible(user),
-            "host": visible(host),
+            "user": decoded(user),
+            "host": decoded(host),
             "first_seen": store.show(first) if first else "",
             "last_seen": store.show(last) if last else "",
             "source": "suspect" if reason else "log" if seen else "imported",
-            "note": visible(reason) if reason else "",
+            "note": reason or "",
         }
         for user, host, first, last, seen, reason in store.logins()
     ]
@@ -2249,7 +4331,7 @@ def print_accounts(config: Config) -> int:
 
 def _table(rows: list[dict[str, str]]) -> str:
     lines = [["USER", "HOST", "FIRST SEEN", "LAST SEEN", "SOURCE", "NOTE"]]
-    lines += [[inert(value) for value in row.values()] for row in rows]
+    lines += [[visible_text(value) for value in row.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in lines)
 
@@ -2267,13 +4349,48 @@ def _csv(rows: list[dict[str, str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(["user", "host", "first_seen", "last_seen", "source", "note"])
-    writer.writerows([spreadsheet_safe(inert(value)) for value in row.values()] for row in rows)
+    writer.writerows([spreadsheet_safe(visible_text(value)) for value in row.values()] for row in rows)
     return text.getvalue()
 
 
 def spreadsheet_safe(text: str) -> str:
     """Put a quote before what a spreadsheet would take for a formula."""
     return "'" + text if text.startswith(("=", "+", "-", "@", "'")) else text
+
+
+def print_report(config: Config) -> int:
+    """Print the verdict on every account."""
+    now = int(time.time())
+    accounts = load_accounts_file(config.accounts, now) if config.accounts else None
+    store = _open(config, write=accounts is not None)
+    if accounts is not None:
+        given = accounts
+        accounts = store.change(lambda db: store_accounts_file(db, given, now))
+    report = judge(store.knowledge(accounts), now, config.days, config.exclude)
+    if config.format != "prometheus":  # its figures are of all accounts
+        report = report.only(config.verdict)
+    text = write_report(report, config.format)
+    if not config.output:
+        sys.stdout.write(text)
+        return 0
+    write_atomically(config.output, text)
+    if config.format == "sql":
+        write_atomically(config.output + ".undo", sql_undo_report(report))
+    return 0
+
+
+def print_status(config: Config) -> int:
+    """Print how the tracker does; the exit code is the state."""
+    store = _open(config, write=False)
+    status = tracker_status(store.knowledge(), int(time.time()), bool(config.inventory))
+    sys.stdout.write(status.json() if config.format == "json" else status.text())
+    return status.code
+
+
+def _open(config: Config, write: bool) -> Store:
+    if not os.path.exists(config.sqlite_path):
+        raise DatabaseError(f"{config.sqlite_path}: no database: run conntracker collect first, or check SqlitePath")
+    return Store(config.sqlite_path, config.time_format_db, config.time_location, write)
 
 
 WRITERS: dict[str, Callable[[list[dict[str, str]]], str]] = {"table": _table, "json": _json, "csv": _csv}
@@ -2324,6 +4441,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _patterns(text: str) -> tuple[str, ...]:
+    return tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
+
+
 def _level(text: str) -> str:
     if text not in LEVELS:
         raise ValueError
@@ -2343,6 +4464,12 @@ def _zone(text: str) -> tzinfo | None:
 
 _FORMAT_HELP = "a Go reference layout (of 2006-01-02 15:04:05) or a strftime format (with %)"
 _ZONE_HELP = "a zone of the system's tz database such as Europe/Zurich, or nothing for the system's own"
+FORMATS = {
+    "accounts": ("table", "json", "csv"),
+    "report": ("table", "json", "csv", "prometheus", "sql"),
+    "status": ("table", "json"),
+}
+_FORMATS_HELP = "; ".join(f"{', '.join(formats)} for {command}" for command, formats in FORMATS.items())
 OPTIONS = (
     Option("AuditLogPath", "/var/lib/mysql", _some_text, "a folder, a file or a glob", "where the audit logs are"),
     Option("AuditLogName", "server_audit.log", _one_name, "a file name", "base name of the audit log in a folder"),
@@ -2359,10 +4486,17 @@ OPTIONS = (
     ),
     Option("MaxWorkers", "4", _count, "a number from 1 to 9999", "processes at most; never more than processors"),
     Option("LogLevel", "ERROR", _level, ", ".join(LEVELS), "the least severe messages that are printed"),
+    Option("Inventory", "", str, "its name or path, nothing: the server is not asked", "client that asks the server"),
+    Option("InventoryDefaultsFile", "", str, "a path, or nothing", "options file for that client"),
+    Option("InventoryTimeout", "20", _count, "a number from 1 to 9999", "seconds that the server may take to answer"),
+    Option("Exclude", "", _patterns, "user or user@host, with * and ?, parted by commas", "accounts to keep"),
+    Option("Days", "90", _count, "a number from 1 to 9999", "days without use after which an account is unused"),
 )
 COMMANDS = {
     "collect": "read what is new in the logs (the default)",
     "accounts": "print the stored accounts",
+    "report": "print which accounts are unused, and why",
+    "status": "print how the tracker does; exit code 0 good, 1 warning, 2 critical",
     "version": "print the version",
 }
 
@@ -2380,7 +4514,15 @@ class Config:
     time_location_audit: tzinfo | None
     max_workers: int
     log_level: str
+    inventory: str
+    inventory_defaults_file: str
+    inventory_timeout: int
+    exclude: tuple[str, ...]
+    days: int
     format: str
+    verdict: tuple[str, ...]
+    accounts: str | None
+    output: str | None
 
     @property
     def audit_zone(self) -> tzinfo | None:
@@ -2408,13 +4550,24 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("command", nargs="?", choices=COMMANDS, default="collect", metavar="COMMAND")
-    made.add_argument("--version", action="store_const", dest="command", const="version", help="print the version")
+    made.add_argument("--version", action="store_true", help="print the version")
     made.add_argument("--config", metavar="FILE", help=f"configuration file, {DEFAULT_CONFIG} if it is there")
-    made.add_argument("--format", choices=WRITERS, default="table", help="form of the output (default: table)")
+    made.add_argument("--format", metavar="FORMAT", default="table", help=f"form of the output: {_FORMATS_HELP}")
+    made.add_argument(
+        "--verdict",
+        action="append",
+        choices=VERDICTS,
+        metavar="VERDICT",
+        help="report only these: " + ", ".join(VERDICTS),
+    )
+    made.add_argument("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
+    made.add_argument("--output", metavar="FILE", help="write the report to a file, all at once")
     for option in OPTIONS:
         shown = (option.default or "the system's zone").replace("%", "%%")
         text = f"{option.help}: {option.allowed} (ini key {option.key}, default: {shown})"
-        made.add_argument(option.flag, dest=option.name, metavar="VALUE", help=text.replace("(with %)", "(with %%)"))
+        made.add_argument(
+            option.flag, dest=option.name, action="append", metavar="VALUE", help=text.replace("(with %)", "(with %%)")
+        )
     return made
 
 
@@ -2453,16 +4606,28 @@ def configure(arguments: argparse.Namespace) -> Config:
     """Return the options in force: the command line's, else the ini file's, else the defaults."""
     path = arguments.config
     ini = read_config(path)
-    values: dict[str, Any] = {"format": arguments.format}
+    formats = FORMATS.get(arguments.command, ("table",))
+    if arguments.format not in formats:
+        raise ConfigError(f"--format: {arguments.format!r} is not allowed; allowed: {', '.join(formats)}")
+    values: dict[str, Any] = {
+        "format": arguments.format,
+        "verdict": tuple(arguments.verdict or ()),
+        "accounts": arguments.accounts,
+        "output": arguments.output,
+    }
     for option in OPTIONS:
         given = getattr(arguments, option.name)
+        if given is not None:
+            given = ",".join(given) if option.key == "Exclude" else given[-1]
         where = option.flag if given is not None else f"{path or DEFAULT_CONFIG}: {option.key}"
         text = given if given is not None else ini.get(option.key, option.default)
         try:
             values[option.name] = option.read(text)
         except ValueError as error:
             why = f" ({error})" if str(error) else ""
-            raise ConfigError(f"{where}: {inert(text)!r} is not allowed{why}; allowed: {option.allowed}") from None
+            raise ConfigError(
+                f"{where}: {visible_text(text)!r} is not allowed{why}; allowed: {option.allowed}"
+            ) from None
     return Config(**values)
 
 
@@ -2472,18 +4637,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def say(severity: str, message: str) -> None:
         if LEVELS.index(severity) >= LEVELS.index(level):
-            sys.stderr.write(f"conntracker: {severity}: {inert(message)}\n")
+            sys.stderr.write(f"conntracker: {severity}: {visible_text(message)}\n")
 
     try:
         arguments = parser().parse_args(argv)
-        if arguments.command == "version":
+        if arguments.version or arguments.command == "version":
             sys.stdout.write(f"conntracker version {__version__}\n")
             return 0
         config = configure(arguments)
         level = config.log_level
-        return {"collect": lambda: collect(config, say), "accounts": lambda: print_accounts(config)}[
-            arguments.command
-        ]()
+        if arguments.command == "collect":
+            return collect(config, say)
+        return {"accounts": print_accounts, "report": print_report, "status": print_status}[arguments.command](config)
     except ConntrackerError as error:
         say("ERROR", str(error))
         return error.exit_code

@@ -256,9 +256,7 @@ class Benchmark:
         for size in self.size.live:
             for kind in ("nothing new", "1 MB new"):
                 name = f"live {size // MEGABYTE} MB: {kind}"
-                rows.append(
-                    (f"{name} / interpreter's start", self.ratio(name, "interpreter's start"), "<= 2.5")
-                )
+                rows.append((f"{name} / interpreter's start", self.ratio(name, "interpreter's start"), "<= 2.5"))
         for kind in ("nothing new", "1 MB new"):
             small, large = (f"live {size // MEGABYTE} MB: {kind}" for size in self.size.live)
             rows.append((f"{kind}: large / small live log, wall", self.ratio(large, small), "0.90 .. 1.10"))
@@ -305,9 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument(
-        "--only", default="", metavar="TEXT", help="only the contestants with TEXT in the name"
-    )
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the contestants with TEXT in the name")
     parser.add_argument("--rounds", type=int, help="how often each one runs")
     parser.add_argument("--corpus", type=Path, help="folder for the logs; kept for the next run")
     parser.add_argument("--python", default=sys.executable, help="the interpreter to measure")

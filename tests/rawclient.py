@@ -1,7 +1,8 @@
-"""A small client of the MariaDB protocol, for what other clients refuse to send: any bytes, change of user."""
+"""A small client of the MariaDB protocol for what others refuse to send: any bytes, a change of user."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import struct
@@ -117,7 +118,7 @@ class RawClient:
             return []
         for _ in range(packet[0] + 1):
             self._read()
-        rows = []
+        rows: list[list[bytes | None]] = []
         while True:
             packet = self._read()
             if packet[0] == _EOF and len(packet) < 9:
@@ -129,10 +130,8 @@ class RawClient:
     def close(self) -> None:
         """Leave with COM_QUIT."""
         self._sequence = 0
-        try:
+        with contextlib.suppress(OSError):
             self._write(b"\x01")
-        except OSError:
-            pass
         self._socket.close()
 
     def _read(self) -> bytes:

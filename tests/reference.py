@@ -55,7 +55,8 @@ def instant_of(stamp: bytes) -> int | None:
         moment = datetime(*numbers)  # type: ignore[arg-type]
     except ValueError:
         return None
-    return timegm(moment.timetuple())
+    instant = timegm(moment.timetuple())
+    return instant if instant > 0 else None  # there was no server before 1970
 
 
 def client_of(host: bytes) -> bytes:
@@ -131,7 +132,7 @@ class Reading:
                 self.glued.append((account_of(read[0]), read[1]))
         elif read and (is_login(read[0]) or read[0][6] == b"FAILED_CONNECT"):
             match, instant = read
-            place, refused = line.place, match[6] == b"FAILED_CONNECT"
+            place, refused = line.place, not is_login(match)
             server, number = match[2], int(match[5])
             self.logins.append(Login(len(self.lines) - 1, place, instant, server, account_of(match), number, refused))
 

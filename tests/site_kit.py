@@ -79,17 +79,14 @@ class Pen:
         """Write many sessions of a few accounts."""
         hosts = (b"localhost", b"app1.example.com", b"10.1.2.3")
         return b"".join(
-            self.session((b"%b%d" % (prefix, number % users), hosts[number % len(hosts)]))
-            for number in range(count)
+            self.session((b"%b%d" % (prefix, number % users), hosts[number % len(hosts)])) for number in range(count)
         )
 
     def queries(self, count: int, width: int = 200) -> bytes:
         """Write QUERY records of one session whose SQL text looks like logins."""
         text = b"select \\'20260101 00:00:00,db01,forged,localhost,1,0,CONNECT,,,0\\'".ljust(width, b"x")
         line = b"%b,db01,app0,localhost,%d,%d,QUERY,db1,'%b',0\n"
-        return b"".join(
-            line % (stamp(self.instant), self.number, number + 1, text) for number in range(count)
-        )
+        return b"".join(line % (stamp(self.instant), self.number, number + 1, text) for number in range(count))
 
 
 class Site:
@@ -159,8 +156,7 @@ class Site:
     def logins(self) -> Truth:
         """Return first and last certain login of every account."""
         rows = self.rows(
-            "SELECT user, host, MIN(first_seen), MAX(last_seen) FROM evidence WHERE kind = 'login' "
-            "GROUP BY user, host"
+            "SELECT user, host, MIN(first_seen), MAX(last_seen) FROM evidence WHERE kind = 'login' GROUP BY user, host"
         )
         return {(bytes(user), bytes(host)): (first, last) for user, host, first, last in rows}
 
@@ -180,9 +176,7 @@ class Site:
                 "SELECT kind, user, host, MIN(first_seen), MAX(last_seen) FROM evidence "
                 "GROUP BY kind, user, host ORDER BY kind, user, host"
             ),
-            "suspect": self.rows(
-                "SELECT user, host, MAX(seen) FROM suspect GROUP BY user, host ORDER BY user, host"
-            ),
+            "suspect": self.rows("SELECT user, host, MAX(seen) FROM suspect GROUP BY user, host ORDER BY user, host"),
             "accounts": self.rows(
                 "SELECT name, host, last_seen FROM Accounts "
                 "WHERE NOT (name = 'mysql' AND host = 'localhost') ORDER BY name, host"

@@ -40,11 +40,7 @@ def read(site: Site, name: str) -> None:
 
 def named(logins: Iterable[dict[str, Any]]) -> dict[Account, dict[str, Any]]:
     """Return the logins that the log can name; of a change of user it tells no name."""
-    return {
-        (raw(login["user"]), raw(login["host"])): login
-        for login in logins
-        if set(login["via"]) - {"change_user"}
-    }
+    return {(raw(login["user"]), raw(login["host"])): login for login in logins if set(login["via"]) - {"change_user"}}
 
 
 def assert_times(site: Site, expected: dict[Account, dict[str, Any]]) -> None:
@@ -57,9 +53,7 @@ def assert_times(site: Site, expected: dict[Account, dict[str, Any]]) -> None:
             assert tried - EARLIER <= seen <= accepted, account
 
 
-@pytest.mark.parametrize(
-    "name", ["connect-only-10.11.log", "mixed-queries-10.11.log", "changeuser-proxy-10.11.log"]
-)
+@pytest.mark.parametrize("name", ["connect-only-10.11.log", "mixed-queries-10.11.log", "changeuser-proxy-10.11.log"])
 def test_every_login_and_no_other(tmp_path: Path, name: str) -> None:
     site = Site(tmp_path)
     read(site, name)

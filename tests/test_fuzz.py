@@ -20,9 +20,7 @@ def test_logs_are_collected_as_by_the_reference() -> None:
     assert fuzz.fuzz_logs(250, seed=7) == []
 
 
-names = st.text(alphabet="ab,'`\"\\\t\r\x1b é€0123456789:CONNECT", max_size=40).map(str.encode) | st.binary(
-    max_size=20
-)
+names = st.text(alphabet="ab,'`\"\\\t\r\x1b é€0123456789:CONNECT", max_size=40).map(str.encode) | st.binary(max_size=20)
 
 
 @settings(max_examples=300, deadline=None)

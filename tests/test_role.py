@@ -20,8 +20,8 @@ BEGIN, END = "<!-- variables: begin -->\n", "<!-- variables: end -->\n"
 sys.path.insert(0, str(ROOT))
 import conntracker  # noqa: E402
 
-# Where a variable is not simply conntracker_ and the key in snake case with the program's own default: the role asks the
-# server for the log, has a place of its own for the database, and makes a yes or no of the inventory's client.
+# Where a variable is not simply conntracker_ and the key in snake case with the program's own default: the role asks
+# the server for the log, has a place of its own for the database, and makes a yes or no of the inventory's client.
 OTHER_DEFAULTS: dict[str, Any] = {
     "AuditLogPath": "",
     "AuditLogName": "",

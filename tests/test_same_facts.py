@@ -40,8 +40,7 @@ WAYS = {
     "always dense": ALWAYS.format(True),
     "never dense": ALWAYS.format(False),
     "many tasks": "conntracker.TASK = 20_000; sys.argv += ['--max-workers', '1']",
-    "two processes": "conntracker.PARALLEL_FROM = 0; conntracker.TASK = 20_000\n"
-    "sys.argv += ['--max-workers', '2']",
+    "two processes": "conntracker.PARALLEL_FROM = 0; conntracker.TASK = 20_000\nsys.argv += ['--max-workers', '2']",
     "four processes": "conntracker.PARALLEL_FROM = 0; conntracker.TASK = 5_000; conntracker.BLOCK = 2000\n"
     "conntracker.os.sched_getaffinity = lambda number: range(4)",
     "few accounts in memory": "conntracker.MANY_ACCOUNTS = 3; conntracker.TASK = 20_000",
@@ -106,9 +105,7 @@ def test_in_steps_or_in_one_go(tmp_path: Path, told: tuple[bytes, Any], at_lines
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("stepwise", [False, True])
-def test_rotated_and_compressed(
-    tmp_path: Path, told: tuple[bytes, Any], packed: bool, stepwise: bool
-) -> None:
+def test_rotated_and_compressed(tmp_path: Path, told: tuple[bytes, Any], packed: bool, stepwise: bool) -> None:
     log, facts = told
     site = Site(tmp_path)
     for piece in cut(random.Random(len(log)), log, 6, at_lines=True):
@@ -135,12 +132,7 @@ def pythons() -> list[str]:
     found = []
     for minor in range(9, 15):
         path = shutil.which(f"python3.{minor}")
-        works = (
-            path
-            and not subprocess.run(
-                [path, "-c", "import sqlite3"], capture_output=True, check=False
-            ).returncode
-        )
+        works = path and not subprocess.run([path, "-c", "import sqlite3"], capture_output=True, check=False).returncode
         if path and works:
             found.append(path)
     return found

@@ -37,7 +37,8 @@ class Connection(ConnectionBase):
 
     def _engine(self, command: list[str], data: bytes | None = None) -> tuple[int, bytes, bytes]:
         engine, name = self.get_option("engine"), self.get_option("remote_addr")
-        done = subprocess.run([engine, "exec", "-i", name, *command], input=data or b"", capture_output=True, check=False)
+        arguments = [engine, "exec", "-i", name, *command]
+        done = subprocess.run(arguments, input=data or b"", capture_output=True, check=False)
         if b"no such container" in done.stderr.lower() or b"can only create exec sessions" in done.stderr.lower():
             raise AnsibleConnectionFailure(done.stderr.decode(errors="replace").strip())
         return done.returncode, done.stdout, done.stderr

@@ -1,0 +1,40 @@
+"""The documents say what the program does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+from site_kit import PROGRAM
+
+import conntracker
+
+ROOT = PROGRAM.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_shipped_config_has_every_key_with_its_default() -> None:
+    given = conntracker.read_config(str(ROOT / "conntracker.ini-dist"))
+    assert given == {option.key: option.default for option in conntracker.OPTIONS}
+
+
+def test_readme_table_of_options() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(--[\w-]+)` \| (.*?) \|", README, re.MULTILINE)
+    wanted = [(o.key, o.flag, f"`{o.default}`" if o.default else "") for o in conntracker.OPTIONS]
+    assert rows == wanted
+
+
+def test_help_names_options_commands_and_exit_codes() -> None:
+    text = subprocess.run([sys.executable, str(PROGRAM), "--help"], capture_output=True, text=True, check=True).stdout
+    for option in conntracker.OPTIONS:
+        assert option.flag in text
+        assert option.key in text
+    assert all(f"\n  {command} " in text for command in conntracker.COMMANDS)
+    assert "exit codes" in text
+
+
+def test_one_version_everywhere() -> None:
+    version = conntracker.__version__
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\nversion: {version}\n" in (ROOT / "galaxy.yml").read_text(encoding="utf-8")
