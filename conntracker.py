@@ -571,6 +571,10 @@ class LogFile:
             return b""
         return data
 
+    def rewind(self) -> None:
+        """Forget the place in a compressed log."""
+        self._stream, self._recent = None, b""
+
     def tail_text(self, size: int) -> bytes:
         """Return the whole lines in the last `size` bytes."""
         if self.compressed and self.end == sys.maxsize:
@@ -1050,18 +1054,20 @@ class Window:
         return len(ids) == 16
 
     def _started(self, i: int, j: int, high: int) -> bool:
-        """Tell whether the server was started between records i and j: ids begin anew, time has passed, ids go on.
+        """Tell whether the server was started between records i and j: ids begin anew, and go on from there.
 
-        The copies of a name are written at once, whatever stamps they bear: so i and j must be 2 s apart.
+        Ids begin at about 3, and after a start do not come back to where they were.  The copies of a name are
+        written at once, whatever stamps they bear, so i and j must be 2 s apart.
         """
         if self.seen[j].instant < self.seen[i].instant + 2:
             return False
         for k in range(i + 1, j + 1):
             last, this = self.seen[k - 1], self.seen[k]
-            if this.connection < last.connection + (k == j) and this.instant >= last.instant + 2:
-                after = self.seen[k + 1] if k + 1 < high else this
-                if this.connection <= after.connection <= this.connection + 50:
-                    return True
+            after = self.seen[k + 1] if k + 1 < high else this
+            anew = this.connection < last.connection + (k == j) and this.instant >= last.instant - 1
+            goes_on = this.connection <= after.connection <= this.connection + 50
+            if anew and goes_on and (this.connection <= 10 or last.connection >= after.connection != this.connection):
+                return True
         return False
 
     def _broken_neighbour(self, record: Nearby) -> str | None:
@@ -1643,6 +1649,8 @@ def plan(logs: list[LogFile], unreadable: list[str], known: list[Known], clocks:
     tails_unchanged = all(any(log.known is k and log.unchanged and log.live for log in logs) for k in tails)
     for log in logs:
         _bound(log, tails_unchanged)
+    for log in logs:
+        log.rewind()  # a worker process must not share the place in a stream with this one
     lost = [k for k in known if id(k) not in found and k.path not in unreadable]
     return Plan(
         logs=logs,

@@ -148,14 +148,16 @@ class Reading:
         return found
 
     def restarted_between(self, i: int, j: int) -> bool:
-        """Tell whether ids begin anew between two records, time has passed, and ids go on from there."""
+        """Tell whether ids begin anew between two records that are 2 s apart, and go on from there."""
         if self.logins[j].instant < self.logins[i].instant + 2:
             return False
         for k in range(i + 1, j + 1):
             before, this = self.logins[k - 1], self.logins[k]
+            after = self.logins[k + 1].number if k + 1 < len(self.logins) else this.number
             anew = this.number < before.number or (k == j and this.number == before.number)
-            goes_on = k + 1 == len(self.logins) or 0 <= self.logins[k + 1].number - this.number <= 50
-            if anew and this.instant >= before.instant + 2 and goes_on:
+            in_time = this.instant >= before.instant - 1
+            stays_low = this.number <= 10 or this.number < after <= before.number
+            if anew and in_time and 0 <= after - this.number <= 50 and stays_low:
                 return True
         return False
 

@@ -136,3 +136,19 @@ def test_rotated(tmp_path: Path, workers: str) -> None:
         first, last = stored[raw(user), raw(host)]
         assert first <= accepted
         assert last >= tried - EARLIER - 0.001  # the moments are noted to the millisecond
+
+
+def test_server_restarts(tmp_path: Path) -> None:
+    """Three server starts within ten minutes: the same connection ids again, and no login is suspect."""
+    site = Site(tmp_path)
+    options = ["--audit-log-name", "connections.log", "--time-location", "Pacific/Auckland"]
+    done = site.run(*options, path=CAPTURES / "restarts-10.11")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {name: last for (name, _), (_, last) in site.logins().items()} == {
+        b"app": 1795356904,
+        b"conntracker": 1795356910,
+        b"late": 1795356908,
+        b"root": 1795356907,
+        b"steward": 1795356563,
+    }
+    assert site.suspects() == {}
