@@ -739,7 +739,8 @@ class Scanner:
         self.log, self.clock = log, clock
         self.pattern = plain_login(clock.layouts[0].width, ports=False)
         self.sortable = clock.layouts[0].sortable
-        # Logins of known keys in blocks that came in order: the latest stamp, and the block that holds it.
+        # The logins of blocks that came in order: first and latest stamp of each key, and the block that holds it.
+        self.first: dict[bytes, tuple[bytes, Place]] = {}
         self.later: dict[bytes, bytes] = {}
         self.later_at: dict[bytes, Place] = {}
         self.latest = b""
@@ -770,7 +771,7 @@ class Scanner:
                 self._no_records(rest, begin, block, found)
             self.dense = len(keys) * 2048 > len(block)
             found.end = stop
-        self._keep_later(found)
+        self._take_in_order(found)
         return found
 
     def _sparse(self, begin: int, block: bytes) -> tuple[list[bytes], list[bytes], list[tuple[int, bytes]]]:
@@ -793,26 +794,30 @@ class Scanner:
 
     def _logins(self, stamps: list[bytes], keys: list[bytes], place: Place, found: Found) -> None:
         """Take in the plain logins of a block."""
-        in_order = stamps == sorted(stamps) and self.sortable
-        if in_order and stamps and stamps[0] >= self.latest:
+        if self.sortable and stamps and stamps == sorted(stamps) and stamps[0] >= self.latest:
             last = dict(zip(keys, stamps))
             self.latest = stamps[-1]
-            if last.keys() <= found.oldest.keys():
-                self.later.update(last)
-                self.later_at.update(dict.fromkeys(last, place))
-                return
-        if in_order:
-            pairs = {*dict(zip(reversed(keys), reversed(stamps))).items(), *dict(zip(keys, stamps)).items()}
-        else:
-            pairs = set(zip(keys, stamps))
-        for key, stamp in pairs:
+            self.later.update(last)
+            self.later_at.update(dict.fromkeys(last, place))
+            fresh = last.keys() - self.first.keys()
+            if fresh:
+                first = dict(zip(reversed(keys), reversed(stamps)))
+                self.first.update((key, (first[key], place)) for key in fresh)
+            return
+        pairs = sorted(zip(stamps, keys)) if self.sortable else list(zip(stamps, keys))
+        if self.sortable:
+            pairs = [
+                (stamp, key) for extremes in (pairs, pairs[::-1]) for key, stamp in {k: s for s, k in extremes}.items()
+            ]
+        for stamp, key in pairs:
             self._login(key, stamp, place, found)
 
-    def _keep_later(self, found: Found) -> None:
+    def _take_in_order(self, found: Found) -> None:
         """Take in what came in order."""
-        for key, stamp in self.later.items():
-            self._login(key, stamp, self.later_at[key], found)
-        self.later, self.later_at = {}, {}
+        for key, (stamp, place) in self.first.items():
+            self._login(key, stamp, place, found)
+            self._login(key, self.later[key], self.later_at[key], found)
+        self.first, self.later, self.later_at = {}, {}, {}
 
     def _login(self, key: bytes, stamp: bytes, place: Place, found: Found) -> None:
         """Take in one plain login, without the port; say if the expression ran over the end of a line."""
@@ -1002,16 +1007,44 @@ class Window:
         place = record.offset - self.base + 1
         low, high = max(0, place - WINDOW - 1), place + WINDOW + LONGEST_RECORD
         name = b"%d,0," % record.connection
-        if sum(self.text.count(name + operation, low, high) for operation in (b"CONNECT,", b"FAILED_CONNECT,")) != 1:
-            return self.contradiction(self.seen.index(record))
+        marks = (name + b"CONNECT,", name + b"FAILED_CONNECT,")
+        if sum(self.text.count(mark, low, high) for mark in marks) != 1:
+            return self._contradiction_by_id(record, marks, low, high)
         near, far = list(self._neighbours(place, -1))[::-1], list(self._neighbours(place, 1))
         return self._broken_neighbour(record) or _stranger(record, near, far)
 
-    def _neighbours(self, place: int, step: int) -> Iterator[Nearby]:
-        """Yield up to 16 records before (-1) or after (1) the one at `place`, within WINDOW of it."""
+    def _contradiction_by_id(self, record: Nearby, marks: Sequence[bytes], low: int, high: int) -> str | None:
+        """Look at the nearest line that bears the same id, which nearly always decides, else at all of them."""
+        begin = record.offset - self.base + 1
+        end = self.text.find(b"\n", begin)
+        before = max(self.text.rfind(b"," + mark, low, begin) for mark in marks)
+        after = min((at for at in (self.text.find(b"," + mark, end, high) for mark in marks) if at >= 0), default=high)
+        before_at = self.text.rfind(b"\n", 0, before) + 1 if before >= 0 else -high
+        after_at = self.text.rfind(b"\n", 0, after) + 1 if after < high else 3 * high
+        nearest = (before, begin) if begin - before_at <= after_at - begin else (begin, after)
+        if before >= 0 or after < high:
+            around = self._between(*nearest)
+            reason = around._by_id(around.seen.index(record))
+            if reason:
+                return reason
+        first = min(at for at in (self.text.find(mark, low, high) for mark in marks) if at >= 0)
+        around = self._between(first, max(self.text.rfind(mark, low, high) for mark in marks))
+        return around.contradiction(around.seen.index(record))
+
+    def _between(self, first: int, last: int) -> Window:
+        """Return the window of the lines at two places, and of 17 records on either side."""
+        begin, end = self.text.rfind(b"\n", 0, first) + 1, self.text.find(b"\n", last) + 1
+        low = min((record.offset for record in self._neighbours(begin, -1, 17)), default=self.base + begin - 1)
+        high = max((record.offset for record in self._neighbours(end - 1, 1, 17)), default=self.base + end - 1)
+        start = max(0, self.text.rfind(b"\n", 0, max(0, low - self.base - 1)))
+        stop = self.text.find(b"\n", high - self.base + 1) + 1 or len(self.text)
+        return Window(self.text[start:stop], self.base + start, self.clock)
+
+    def _neighbours(self, place: int, step: int, wanted: int = 16) -> Iterator[Nearby]:
+        """Yield up to `wanted` records before (-1) or after (1) the line at `place`, within WINDOW of it."""
         count, line, text = 0, place, self.text
         end = text.find(b"\n", place)
-        while count < 16:
+        while count < wanted:
             at = text.rfind(b"CONNECT,", 0, line - 1) if step < 0 else text.find(b"CONNECT,", end)
             if at < 0:
                 return
@@ -1027,16 +1060,25 @@ class Window:
     def contradiction(self, i: int) -> str | None:
         """Return why record i is suspect, in words, or None.  Only what is within WINDOW of it counts."""
         record = self.seen[i]
+        low, high = self._within(record)
+        near, far = self.seen[max(low, i - 16) : i], self.seen[i + 1 : min(high, i + 17)]
+        return self._by_id(i) or self._broken_neighbour(record) or _stranger(record, near, far)
+
+    def _within(self, record: Nearby) -> tuple[int, int]:
+        """Return from which to which record those are that lie within WINDOW of one."""
         low = bisect.bisect_left(self._offsets, record.offset - WINDOW)
-        high = bisect.bisect_right(self._offsets, record.offset + WINDOW)
-        for j in self._shared.get(record.connection, ()):
-            if j == i or not low <= j < high or self._repeated(i, j):
-                continue
-            if not self._started(min(i, j), max(i, j), high):
+        return low, bisect.bisect_right(self._offsets, record.offset + WINDOW)
+
+    def _by_id(self, i: int) -> str | None:
+        """Compare record i with the others that bear its connection id, the nearest first."""
+        record = self.seen[i]
+        low, high = self._within(record)
+        others = [j for j in self._shared.get(record.connection, ()) if j != i and low <= j < high]
+        for j in sorted(others, key=lambda j: (abs(self._offsets[j] - record.offset), j)):
+            if not self._repeated(i, j) and not self._started(min(i, j), max(i, j), high):
                 refused = self.seen[j].refused
                 return "its connection id was also refused" if refused else "its connection id stands in two logins"
-        near, far = self.seen[max(low, i - 16) : i], self.seen[i + 1 : min(high, i + 17)]
-        return self._broken_neighbour(record) or _stranger(record, near, far)
+        return None
 
     def _repeated(self, i: int, j: int) -> bool:
         """Tell whether i and j are the same record of a stretch of log that stands there twice, as after a restore.
