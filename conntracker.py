@@ -1155,13 +1155,14 @@ def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
     reach = WINDOW + LONGEST_RECORD
     base = max(0, start - reach)
     text = log.read(base, min(stop + reach, log.end) - base)
+    at_end = base + len(text) < stop + reach
     if base:
         cut = text.find(b"\n") + 1
         base, text = base + cut, text[cut:]
     elif log.before is not None:
         tail = log.before.tail_text(reach)
         base, text = base - len(tail), tail + text
-    if log.after is not None and stop + reach > log.end:
+    if log.after is not None and at_end:
         text += b"\n" * (not text.endswith(b"\n")) + log.after.read(0, reach)
     return Window(b"\n" + text[: text.rfind(b"\n") + 1], base, clock)
 
@@ -3801,7 +3802,8 @@ class Store:
             self.set("last_processed", instant)
             self.set("last_processed_shown", text)
         else:
-            row = ("imported", name, host, 1, instant, instant, text, _odd_text(name), _odd_text(host))
+            shown = self.show(instant) if instant else text
+            row = ("imported", name, host, 1, instant, instant, shown, _odd_text(name), _odd_text(host))
             self.db.execute(_ADD_EVIDENCE, row)
 
     def begin(self) -> None:

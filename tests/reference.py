@@ -27,6 +27,10 @@ RECORD = re.compile(
 )
 
 
+# How a QUERY record and a PROXY_CONNECT record end.
+WHOLE_BUT_OTHER = re.compile(rb"',[0-9]+(,[^,']*)?\r?$|,0,PROXY_CONNECT,.*`[^`]*`,0(,[^,']*)?\r?$")
+
+
 class Line(NamedTuple):
     """A line and the place where it starts in the text of all logs."""
 
@@ -126,7 +130,7 @@ class Reading:
             for reading in (read, inner):
                 if reading and is_login(reading[0]):
                     self.glued.append((account_of(reading[0]), reading[1]))
-        elif not read and b",0,CONNECT," in line.text and not re.search(rb"',[0-9]+(,[^,']*)?\r?$", line.text):
+        elif not read and b",0,CONNECT," in line.text and not WHOLE_BUT_OTHER.search(line.text):
             read = read_record(line.text + b",,0")  # it breaks off: a torn record, or a line end in the database
             if read and is_login(read[0]):
                 self.glued.append((account_of(read[0]), read[1]))
