@@ -794,7 +794,8 @@ class Scanner:
 
     def _logins(self, stamps: list[bytes], keys: list[bytes], place: Place, found: Found) -> None:
         """Take in the plain logins of a block."""
-        if self.sortable and stamps and stamps == sorted(stamps) and stamps[0] >= self.latest:
+        sortable = self.sortable and self._are_times(stamps)
+        if sortable and stamps and stamps == sorted(stamps) and stamps[0] >= self.latest:
             last = dict(zip(keys, stamps))
             self.latest = stamps[-1]
             self.later.update(last)
@@ -804,13 +805,22 @@ class Scanner:
                 first = dict(zip(reversed(keys), reversed(stamps)))
                 self.first.update((key, (first[key], place)) for key in fresh)
             return
-        pairs = sorted(zip(stamps, keys)) if self.sortable else list(zip(stamps, keys))
-        if self.sortable:
+        pairs = sorted(zip(stamps, keys)) if sortable else list(zip(stamps, keys))
+        if sortable:
             pairs = [
                 (stamp, key) for extremes in (pairs, pairs[::-1]) for key, stamp in {k: s for s, k in extremes}.items()
             ]
         for stamp, key in pairs:
             self._login(key, stamp, place, found)
+
+    def _are_times(self, stamps: list[bytes]) -> bool:
+        """Tell whether all stamps are times; one that is none must not hide another by its order."""
+        try:
+            for stamp in set(stamps):
+                self.clock[stamp]
+        except ValueError:
+            return False
+        return True
 
     def _take_in_order(self, found: Found) -> None:
         """Take in what came in order."""
