@@ -151,13 +151,14 @@ class Reading:
                 j += step
         return found
 
-    def restarted_between(self, i: int, j: int) -> bool:
+    def restarted_between(self, i: int, j: int, judged: int) -> bool:
         """Tell whether ids begin anew between two records that are 2 s apart, and go on from there."""
         if self.logins[j].instant < self.logins[i].instant + 2:
             return False
         for k in range(i + 1, j + 1):
             before, this = self.logins[k - 1], self.logins[k]
-            after = self.logins[k + 1].number if k + 1 < len(self.logins) else this.number
+            known = k + 1 < len(self.logins) and self.logins[k + 1].place - self.logins[judged].place <= WINDOW
+            after = self.logins[k + 1].number if known else this.number
             anew = this.number < before.number or (k == j and this.number == before.number)
             in_time = this.instant >= before.instant - 1
             stays_low = this.number <= 10 or this.number < after <= before.number
@@ -180,7 +181,7 @@ class Reading:
     def shares_its_id(self, i: int) -> bool:
         """Another login or refused login bears the same connection id."""
         return any(
-            self.logins[j].number == self.logins[i].number and not self.restarted_between(min(i, j), max(i, j))
+            self.logins[j].number == self.logins[i].number and not self.restarted_between(min(i, j), max(i, j), i)
             for j in self.near(i)
         )
 
@@ -193,7 +194,7 @@ class Reading:
             return True
         previous = self.lines[at - 1].text if at else b""
         stamped = re.match(STAMP + rb",|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,", previous)
-        ends = re.search(rb",[0-9]*(,[^,']*)?\r?$", previous)
+        ends = re.search(rb",[0-9]*(,(?:[^0-9,'][^,']*)?)?\r?$", previous)
         return bool(stamped and not ends)
 
     def is_a_stranger(self, i: int) -> bool:
