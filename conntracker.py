@@ -876,7 +876,7 @@ class Scanner:
     def _keeps(self, record: Record) -> bool:
         """Tell whether a record is whole: it has a time, and no name holds NUL."""
         with contextlib.suppress(ValueError):
-            return self.clock[record.stamp] > 0 and b"\0" not in record.user
+            return self.clock[record.stamp] > 0 and b"\0" not in key_of(record)
         return False
 
     def _no_records(self, rest: bytes, begin: int, block: bytes, found: Found) -> None:
