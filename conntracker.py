@@ -3389,7 +3389,8 @@ def csv_report(report: Report) -> str:
 
 
 def _not_a_formula(value: str) -> str:
-    return "'" + value if value[:1] and value[0] in "=+-@|\t\r\n\uff1d\uff0b\uff0d\uff20" else value
+    """Put a quote before what a spreadsheet would take for a formula, or for such a quote."""
+    return "'" + value if value[:1] and value[0] in "'=+-@|\t\r\n\uff1d\uff0b\uff0d\uff20" else value
 
 
 def prometheus_report(report: Report) -> str:
@@ -4472,13 +4473,8 @@ def _csv(rows: list[dict[str, str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(["user", "host", "first_seen", "last_seen", "source", "note"])
-    writer.writerows([spreadsheet_safe(visible_text(value)) for value in row.values()] for row in rows)
+    writer.writerows([_not_a_formula(visible_text(value)) for value in row.values()] for row in rows)
     return text.getvalue()
-
-
-def spreadsheet_safe(text: str) -> str:
-    """Put a quote before what a spreadsheet would take for a formula."""
-    return "'" + text if text.startswith(("=", "+", "-", "@", "'")) else text
 
 
 def print_report(config: Config) -> int:
@@ -4686,7 +4682,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
     made.add_argument("--output", metavar="FILE", help="write the report to a file, all at once")
     for option in OPTIONS:
-        shown = (option.default or "the system's zone").replace("%", "%%")
+        shown = (option.default or "nothing").replace("%", "%%")
         text = f"{option.help}: {option.allowed} (ini key {option.key}, default: {shown})"
         made.add_argument(
             option.flag, dest=option.name, action="append", metavar="VALUE", help=text.replace("(with %)", "(with %%)")
