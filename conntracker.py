@@ -42,7 +42,9 @@ import fnmatch
 import functools
 import glob
 import io
+import itertools
 import marshal
+import operator
 import os
 import re
 import select
@@ -52,6 +54,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -82,14 +85,12 @@ BLOCK = 256 * 1024
 TASK = 16 * 1024 * 1024
 # Bytes of new log below which one process does it all: starting a second one would not pay.
 PARALLEL_FROM = 24 * 1024 * 1024
-# Bytes of new log below which every line's beginning is looked at, queries too.
-THOROUGH_BELOW = 64 * 1024 * 1024
 # Bytes before and after a record that are looked at to judge it (section "Judge").
 WINDOW = 64 * 1024
 # No record of a connection is longer: four names of at most 3 * 128 bytes, or an error message in place of one.
 LONGEST_RECORD = 8 * 1024
 # Bytes that a compressed log keeps of what it gave, for the windows of two neighbouring blocks overlap.
-KEPT = 3 * WINDOW
+KEPT = 2 * (BLOCK + WINDOW)
 # Bytes kept of a file's start, and of those before a position, to know the file again.
 FINGERPRINT = 256
 # Accounts held in memory before they are handed to SQLite.
@@ -148,24 +149,6 @@ class LogError(ConntrackerError):
 # SQL text cannot end like that, as a quote, a comma and the return code follow it, nor can a PROXY_CONNECT record,
 # whose object is an account in backquotes.
 
-# Possessive quantifiers double the speed where the interpreter has them (3.11); the meaning is the same.
-_P = b"+" if sys.version_info >= (3, 11) else b""
-
-
-def plain_login(stamp_width: int, ports: bool) -> re.Pattern[bytes]:
-    r"""Return the expression for a login whose names hold no comma, which is nearly every one.
-
-    Field 7 is the operation only if fields 3 and 4 have no comma, and the strict end leaves no room for a second
-    reading.  [^,]* takes a third of the time of [^,\n]*: a name that ran over a line's end is found out later.
-    `stamp_width` is in bytes, 0 if it varies; `ports` takes the port off the host, at half the speed.
-    """
-    stamp = b"(?s:(.{%d}))" % stamp_width if stamp_width else rb"([^,\n]*)"
-    host = rb"[^,:]*(?::[^,:]*:[^,]*)?)(?::[0-9]*)?" if ports else b"[^,]*P)"
-    end = rb"0,CONNECT,[^,\n]*P,[^,'`]*P,0(?:(?=\n)|\r(?=\n)|,(?:[^0-9,\n'][^,\n']*P)?\r?(?=\n))"
-    text = rb"\n" + stamp + b",[^,]*P,([^,]*P," + host + b",[0-9]+P," + end
-    return re.compile(text.replace(b"*P", b"*" + _P).replace(b"+P", b"+" + _P))
-
-
 LOGIN_MARK = b",0,CONNECT,"
 PROXY_MARK = b",0,PROXY_CONNECT,"
 CHANGE_MARK = b",0,CHANGEUSER,"
@@ -175,7 +158,8 @@ REFUSED_MARK = b",0,FAILED_CONNECT,"
 _QUERY_END = re.compile(rb"',[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?$")
 # A login or a refused one with plain names, whole: stamp, serverhost, user and host, connection id.
 _SEEN = re.compile(
-    rb"([^,]*),([^,]*),([^,]*,[^,]*),([0-9]+),0,(FAILED_)?CONNECT,[^,]*,[^,'`]*,([0-9]+)(?:,(?:[^0-9,'][^,']*)?)?\r?"
+    rb"([^,]*),([^,]*),([^,]*),([^,]*),([0-9]+),0,(FAILED_)?CONNECT,[^,]*,[^,'`]*,([0-9]+)"
+    rb"(?:,(?:[^0-9,'][^,']*)?)?\r?"
 )
 _STAMPED = re.compile(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,")
 # A whole record's last fields: the object and the return code, which TABLE records leave empty.
@@ -200,9 +184,7 @@ _SYSLOG = re.compile(
 _FIRST_WORD_BEFORE_COMMA = re.compile(rb" ([^ ,]+),")
 # A second stamp within a line: the record before it was torn off, by a full disk or a crash.
 _INNER_STAMP = re.compile(rb"(?<=.)[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},(?=[^,]*,)", re.DOTALL)
-# How the lines of an audit log and of a syslog begin; a line that begins otherwise is no record.  Nearly all of
-# them begin with a 2, which is looked at first, as that takes half the time.
-_NOT_THIS_MILLENNIUM = re.compile(rb"\n[^2\n]")
+# How a line begins that is no record of an audit log or of a syslog.
 _NO_RECORD = re.compile(rb"\n(?![0-9]{4}|[A-Z][a-z]{2} [ 0-9][0-9] |\0|\r?\n|\Z)")
 
 
@@ -216,6 +198,11 @@ class Record(NamedTuple):
     connection: int
     operation: bytes
     retcode: int
+
+    @property
+    def is_login(self) -> bool:
+        """Tell an accepted login."""
+        return self.operation == b"CONNECT" and not self.retcode
 
 
 def without_port(host: bytes) -> bytes:
@@ -281,6 +268,12 @@ def parse_glued(line: bytes) -> Record | None:
 def key_of(record: Record) -> bytes:
     """Return the name of a login's facts, b"user,host"; a host has no comma, so the last one parts them."""
     return record.user + b"," + record.host
+
+
+def needle_of(name: bytes) -> bytes:
+    """Return what stands in each login of a b"user,host": an IPv6 address may stand in brackets."""
+    user, _, host = name.rpartition(b",")
+    return b",%b," % user if b":" in host else b",%b,%b" % (user, host)
 
 
 def decoded(name: bytes) -> str:
@@ -493,6 +486,11 @@ class Clock(dict[bytes, int]):
         self[stamp] = instant
         return instant
 
+    def is_steady(self, low: int, high: int) -> bool:
+        """Tell that local time keeps its distance from UTC between two instants: a change lasts for days."""
+        days = (*range(low, high, DAY), high)
+        return len({local(instant, self.zone).utcoffset() for instant in days}) == 1
+
     def _read(self, stamp: bytes) -> int:
         text = stamp.decode("ascii")
         for layout in self.layouts:
@@ -640,19 +638,23 @@ def blocks(log: LogFile, start: int, end: int) -> Iterator[tuple[int, int, bytes
 
     Of a line longer than a block only the last bytes are given, as no record of a connection is that long.
     """
-    position, rest, data = start, b"", b"\n"
-    while position < end and data:
-        data = log.read(position, min(BLOCK, end - position))
-        position += len(data)
-        cut = data.rfind(b"\n") + 1 if data and position < end else len(data)
-        if data and not cut:
-            rest = (rest + data)[-LONGEST_RECORD:]
+    position, rest = start, b""
+    while position < end:
+        # The byte before a line is a line end: read with it, the block needs no second copy.
+        lead = int(position > 0 and not rest)
+        data = log.read(position - lead, min(BLOCK, end - position) + lead)
+        if len(data) <= lead:
+            break
+        stop = position - lead + len(data)
+        cut = data.rfind(b"\n") + 1 if stop < end else len(data)
+        if cut <= lead:
+            rest, position = (rest + data[lead:])[-LONGEST_RECORD:], stop
             continue
-        piece = b"\n" + rest + data[:cut]
-        rest = data[cut:]
-        stop = position - len(rest)
-        if len(piece) > 1:
-            yield stop - len(piece) + 1, stop, piece if piece.endswith(b"\n") else piece + b"\n"
+        piece = data[:cut] if lead else b"\n" + rest + data[:cut]
+        position, rest = stop - len(data) + cut, b""
+        yield position - len(piece) + 1, position, piece if piece.endswith(b"\n") else piece + b"\n"
+    if rest:
+        yield position - len(rest), position, b"\n" + rest + b"\n"
 
 
 def line_start(log: LogFile, offset: int) -> int:
@@ -679,232 +681,177 @@ def last_line_end(log: LogFile) -> int:
     return 0
 
 
-def marked_lines(text: bytes, mark: bytes) -> Iterator[tuple[int, bytes]]:
-    r"""Yield position and bytes of each line of `text` (which starts with b"\n") that holds `mark`."""
-    at = text.find(mark)
+def marked_lines(text: bytes, mark: bytes, low: int = 0, high: int = sys.maxsize) -> Iterator[tuple[int, bytes]]:
+    r"""Yield position and bytes of each line of `text` (which starts with b"\n") that holds `mark` in [low, high)."""
+    at = text.find(mark, low, high)
     while at >= 0:
         begin, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
         yield begin, text[begin:end]
-        at = text.find(mark, end)
+        at = text.find(mark, end, high)
 
 
 # ---------------------------------------------------------------------------------------------------------
-# Scan: the logins of a stretch of log
+# Scan: who logged in within a block of lines, and when
 # ---------------------------------------------------------------------------------------------------------
 #
-# Why it is fast and yet exact.  One regular expression takes the whole plain logins out of a block at the speed
-# of C.  What it leaves is searched for the mark that every login bears, and each line with that mark is read by
-# the strict grammar: so every mark is accounted for, by the expression or line by line.  Where marks are few
-# (QUERY records), finding them is faster than the expression, which is then tried on their lines only.  The
-# stamps of a block are nearly always in order; then of equal names the last is the latest, and dicts made of
-# lists do the work.  Where they are not in order, each record is compared.
+# Why it is fast and yet exact.  The facts wanted are the first and the latest login of each name and client host.
+# So a block of lines is only asked who logged in there, and between which instants.  Every login bears the mark
+# ",0,CONNECT,".  What stands before it, from the line's start, is its tail: the stamp, the middle
+# ",serverhost,user,host,", and the id.  The set of the middles tells who, min and max of the tails tell when.  No
+# line is looked at for more, until its block turns out to be the first or the latest to name somebody (section
+# "Work"): only there are lines read by the strict grammar, and judged.
+#
+# The mark is found in two ways: where it is dense, bytes.split cuts the block at all marks at once, and as nearly all
+# ids of a block have as many digits, a slice takes them off; else rfind goes from mark to mark, which passes over
+# queries at 2 GB/s.  A tail that is not of the plain form, for whatever reason (the id had other digits, a name holds
+# the mark, SQL text holds it, the line is torn), is "odd": its line is read by the strict grammar at once.
 
 
-Place = tuple[int, int]  # offsets of start and end of the block of lines that holds a record
+Place = tuple[int, int, int]  # number of a task (section "Work"), offsets of start and end of a block of its lines
 
 
-@dataclass
-class Found:
-    """What a stretch of log holds; a key is b"user,host"."""
+class View:
+    """What a block tells: names that may have logged in, all between two instants, and lines that are no records."""
 
-    newest: dict[bytes, int] = field(default_factory=dict)  # instants
-    oldest: dict[bytes, int] = field(default_factory=dict)
-    newest_at: dict[bytes, Place] = field(default_factory=dict)
-    oldest_at: dict[bytes, Place] = field(default_factory=dict)
-    proxied: dict[bytes, list[tuple[int, int, int]]] = field(default_factory=dict)  # instant, offset, connection id
-    changes: dict[int, int] = field(default_factory=dict)  # connection id: instant of its last change of user
-    torn: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # instant, offset
-    unparsed: list[int] = field(default_factory=list)  # the first few offsets
-    unparsed_count: int = 0
-    end: int = 0  # where the last line ended
+    __slots__ = ("high", "low", "names", "not_understood", "torn")
 
-    def login(self, key: bytes, instant: int, place: Place) -> None:
-        """Take in one login."""
-        if instant > self.newest.get(key, -1):
-            self.newest[key], self.newest_at[key] = instant, place
-        if key not in self.oldest or instant < self.oldest[key]:
-            self.oldest[key], self.oldest_at[key] = instant, place
+    def __init__(self) -> None:
+        self.names: set[bytes] = set()
+        self.low, self.high = sys.maxsize, -1
+        self.torn: list[Doubt] = []
+        self.not_understood: list[int] = []  # offsets
 
-    def not_understood(self, offset: int) -> None:
-        """Count a line that is no record."""
-        self.unparsed_count += 1
-        if len(self.unparsed) < 3:
-            self.unparsed.append(offset)
+    def span(self, *instants: int) -> None:
+        """Take instants in."""
+        self.low, self.high = min(self.low, *instants), max(self.high, *instants)
+
+
+class Doubt(NamedTuple):
+    """A login that is not believed: b"user,host", instant, offset in the log and the reason in words."""
+
+    name: bytes
+    instant: int
+    offset: int
+    reason: str
+
+
+TORN = "it is glued to a torn record, or breaks off"
 
 
 class Scanner:
-    """Reads stretches of one log, and remembers what suits it: how dense logins are, whether hosts have ports."""
+    """Looks at the blocks of one log, and remembers what suits it: how dense logins are, and what names mean."""
 
-    def __init__(self, log: LogFile, clock: Clock) -> None:
-        self.log, self.clock = log, clock
-        self.pattern = plain_login(clock.layouts[0].width, ports=False)
-        self.sortable = clock.layouts[0].sortable
-        # The logins of blocks that came in order: first and latest stamp of each key, and the block that holds it.
-        self.first: dict[bytes, tuple[bytes, Place]] = {}
-        self.later: dict[bytes, bytes] = {}
-        self.later_at: dict[bytes, Place] = {}
-        self.latest = b""
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        layout = clock.layouts[0]
+        # Bytes of a stamp.  Stamps that cannot be compared as text make every tail an odd one.
+        self.width = layout.width if layout.sortable else sys.maxsize
+        self.plain: dict[bytes, bytes] = {}  # b",serverhost,user,host,": b"user,host"
         self.dense = False
 
-    def scan(self, start: int, end: int, thorough: bool) -> Found:
-        """Return what the lines that start in [start, end) hold.
+    def look(self, begin: int, block: bytes) -> View:
+        r"""Look at the lines of a block, which starts with b"\n"; the first line stands at offset `begin`."""
+        tails, middle_of, places = self._dense(block) if self.dense else self._sparse(block)
+        self.dense = len(tails) * 1024 > len(block)
+        middles = set(map(middle_of, tails))
+        odd = self._learn(middles)
+        view = View()
+        try:
+            self._span([tail for tail in tails if middle_of(tail) not in odd] if odd else tails, view)
+        except ValueError:  # some stamp is no time
+            odd = middles
+        view.names = {self.plain[middle] for middle in (middles - odd if odd else middles)}
+        if odd:
+            lines = {block.rfind(b"\n", 0, at) for tail, at in zip(tails, places) if middle_of(tail) in odd}
+            for start in sorted(lines):
+                self._read_odd(block[start + 1 : block.find(b"\n", start + 1)], begin + start, view)
+        return view
 
-        `thorough` looks at the beginning of every line; without it, where logins are few, only at the lines
-        that bear a login's mark: over gigabytes of queries the rest would take a third of the time.
-        """
-        found = Found()
-        self.latest = b""
-        for begin, stop, block in blocks(self.log, start, end):
-            if self.dense:
-                parts = self.pattern.split(block)
-                stamps, keys, rest = parts[1::3], parts[2::3], b"".join(parts[::3])
-                odd = [(begin + block.find(line) - 1, line) for _, line in marked_lines(rest, LOGIN_MARK)]
-            else:
-                stamps, keys, odd = self._sparse(begin, block)
-                rest = block
-            place = begin, stop
-            for offset, line in odd:
-                self._odd(line, offset, place, found)
-            self._logins(stamps, keys, place, found)
-            self._other_records(rest, begin, block, found)
-            if thorough or self.dense:
-                self._no_records(rest, begin, block, found)
-            self.dense = len(keys) * 2048 > len(block)
-            found.end = stop
-        self._take_in_order(found)
-        return found
+    def _dense(self, block: bytes) -> tuple[list[bytes], Callable[[bytes], bytes], Iterable[int]]:
+        """Return the tails of all logins, what takes the middle out of one, and a place in the line of each."""
+        pieces = block.split(LOGIN_MARK)
+        pieces.pop()
+        tails = [piece.rpartition(b"\n")[2] for piece in pieces]
+        if any(map(operator.eq, tails, pieces)):  # a piece without a line end stands between two marks of one line
+            tails = [b"" if tail == piece else tail for tail, piece in zip(tails, pieces)]
+        last = tails[-1] if tails else b""
+        middle = slice(self.width, last.rfind(b",") + 1 - len(last) or None)
+        ends = itertools.accumulate(map(len(LOGIN_MARK).__add__, map(len, pieces)))
+        return tails, operator.itemgetter(middle), ends
 
-    def _sparse(self, begin: int, block: bytes) -> tuple[list[bytes], list[bytes], list[tuple[int, bytes]]]:
-        """Return stamps and keys of the plain logins, and offset and bytes of the other lines with their mark."""
-        stamps: list[bytes] = []
-        keys: list[bytes] = []
-        odd: list[tuple[int, bytes]] = []
-        at = block.find(LOGIN_MARK)
+    def _sparse(self, block: bytes) -> tuple[list[bytes], Callable[[bytes], bytes], Iterable[int]]:
+        tails, marks = [], []
+        at = block.rfind(LOGIN_MARK)
         while at >= 0:
-            line = block.rfind(b"\n", 0, at)
-            match = self.pattern.match(block, line)
-            if match:
-                stamps.append(match[1])
-                keys.append(match[2])
-            end = block.find(b"\n", at)
-            if not match:
-                odd.append((begin + line, block[line + 1 : end]))
-            at = block.find(LOGIN_MARK, end)
-        return stamps, keys, odd
+            start, end = block.rfind(b"\n", 0, at), block.find(b"\n", at)
+            if block[end - 3 : end] != b"',0":  # so ends only a QUERY record, whose text may hold the mark
+                tails.append(block[start + 1 : block.rfind(b",", start, at) + 1])
+                marks.append(at)
+            at = block.rfind(LOGIN_MARK, 0, start)
+        return tails, operator.itemgetter(slice(self.width, None)), marks
 
-    def _logins(self, stamps: list[bytes], keys: list[bytes], place: Place, found: Found) -> None:
-        """Take in the plain logins of a block."""
-        sortable = self.sortable and self._are_times(stamps)
-        if sortable and stamps and stamps == sorted(stamps) and stamps[0] >= self.latest:
-            last = dict(zip(keys, stamps))
-            self.latest = stamps[-1]
-            self.later.update(last)
-            self.later_at.update(dict.fromkeys(last, place))
-            fresh = last.keys() - self.first.keys()
-            if fresh:
-                first = dict(zip(reversed(keys), reversed(stamps)))
-                self.first.update((key, (first[key], place)) for key in fresh)
+    def _learn(self, middles: set[bytes]) -> set[bytes]:
+        """Learn what the new ones among the middles of tails mean; return those that are odd."""
+        odd = set()
+        for middle in middles.difference(self.plain):
+            if middle.count(b",") >= 4 and middle[:1] == b"," == middle[-1:] and not _NOT_PLAIN.search(middle):
+                user, _, host = middle[1:-1].partition(b",")[2].rpartition(b",")
+                self.plain[middle] = b"%b,%b" % (user, without_port(host))
+            else:
+                odd.add(middle)
+        if len(self.plain) > MANY_ACCOUNTS:
+            self.plain = {middle: self.plain[middle] for middle in middles - odd}
+        return odd
+
+    def _span(self, tails: list[bytes], view: View) -> None:
+        """Find the instants between which the tails lie; ValueError if a stamp is no time."""
+        if not tails:
             return
-        pairs = sorted(zip(stamps, keys)) if sortable else list(zip(stamps, keys))
-        if sortable:
-            pairs = [
-                (stamp, key) for extremes in (pairs, pairs[::-1]) for key, stamp in {k: s for s, k in extremes}.items()
-            ]
-        for stamp, key in pairs:
-            self._login(key, stamp, place, found)
+        clock, width = self.clock, self.width
+        low, high = clock[min(tails)[:width]], clock[max(tails)[:width]]
+        if clock.is_steady(low, high):
+            view.span(low, high)
+        else:  # the order of stamps as text need not be that of instants
+            view.span(*(clock[stamp] for stamp in {tail[:width] for tail in tails}))
 
-    def _are_times(self, stamps: list[bytes]) -> bool:
-        """Tell whether all stamps are times; one that is none must not hide another by its order."""
-        try:
-            for stamp in set(stamps):
-                self.clock[stamp]
-        except ValueError:
-            return False
-        return True
-
-    def _take_in_order(self, found: Found) -> None:
-        """Take in what came in order."""
-        for key, (stamp, place) in self.first.items():
-            self._login(key, stamp, place, found)
-            self._login(key, self.later[key], self.later_at[key], found)
-        self.first, self.later, self.later_at = {}, {}, {}
-
-    def _login(self, key: bytes, stamp: bytes, place: Place, found: Found) -> None:
-        """Take in one plain login, without the port; say if the expression ran over the end of a line."""
-        try:
-            instant = self.clock[stamp]
-        except ValueError:
-            self._odd(b"%b,,%b,1,0,CONNECT,,,0" % (stamp, key), place[0], place, found)
-            return
-        if b"\n" in key or b"\0" in key:
-            found.not_understood(place[0])
-            return
-        if b":" in key:
-            user, _, host = key.rpartition(b",")
-            without = without_port(host)
-            if without != host:
-                self.pattern = plain_login(self.clock.layouts[0].width, ports=True)
-            key = user + b"," + without
-        found.login(key, instant, place)
-
-    def _odd(self, line: bytes, offset: int, place: Place, found: Found) -> None:
-        """Take in a line with a login's mark by the strict grammar; a query's text may bear the mark as well.
-
-        A record that is glued to a torn one, or breaks off (a database name may hold a line end), is suspect.
-        """
-        if _QUERY_END.search(line):
-            return
-        record, glued = parse_connection(line), parse_glued(line)
-        if record and not glued and self._keeps(record):
-            if self._is_login(record):
-                found.login(key_of(record), self.clock[record.stamp], place)
-            return
-        readings = (record, glued) if glued else (parse_connection(line + b",,0"),)
-        understood = False
-        for reading in readings:
-            if reading and self._keeps(reading):
-                understood = True
-                if self._is_login(reading):
-                    known = found.torn.get(key_of(reading), (0, 0))
-                    found.torn[key_of(reading)] = max((self.clock[reading.stamp], offset), known)
+    def _read_odd(self, line: bytes, offset: int, view: View) -> None:
+        """Read a line with a login's mark by the strict grammar."""
+        login, torn, understood = read_marked(line, self.clock)
+        if login:
+            view.names.add(login[0])
+            view.span(login[1])
+        view.torn += [Doubt(name, instant, offset, TORN) for name, instant in torn]
         if not understood:
-            found.not_understood(offset)
+            view.not_understood.append(offset)
 
-    def _is_login(self, record: Record) -> bool:
-        return record.operation == b"CONNECT" and not record.retcode
 
-    def _keeps(self, record: Record) -> bool:
-        """Tell whether a record is whole: it has a time, and no name holds NUL."""
-        with contextlib.suppress(ValueError):
-            return self.clock[record.stamp] > 0 and b"\0" not in key_of(record)
-        return False
+# What no middle of a tail should hold: it would be a piece of a QUERY record, or hold what no name does.
+_NOT_PLAIN = re.compile(rb",QUERY,|\0")
 
-    def _no_records(self, rest: bytes, begin: int, block: bytes, found: Found) -> None:
-        """Count the lines that begin like no record; those with a login's mark are counted already."""
-        for match in _NOT_THIS_MILLENNIUM.finditer(rest):
-            if _NO_RECORD.match(rest, match.start()):
-                line = rest[match.start() : rest.find(b"\n", match.start() + 1) + 1]
-                if LOGIN_MARK not in line:
-                    found.not_understood(begin + block.find(line))
+Login = tuple[bytes, int]  # b"user,host" and instant
 
-    def _other_records(self, rest: bytes, begin: int, block: bytes, found: Found) -> None:
-        """Take in the records of proxied logins and of changes of user."""
-        for mark in (PROXY_MARK, CHANGE_MARK):
-            if mark not in rest:
-                continue
-            for at, line in marked_lines(rest, mark):
-                record = parse_connection(line)
-                if record is None or record.retcode or parse_glued(line):
-                    continue
-                try:
-                    instant = self.clock[record.stamp]
-                except ValueError:
-                    continue
-                if record.operation == b"PROXY_CONNECT":
-                    offset = begin + (at if rest is block else block.find(line)) - 1
-                    found.proxied.setdefault(key_of(record), []).append((instant, offset, record.connection))
-                elif record.operation == b"CHANGEUSER" and not record.user:
-                    found.changes[record.connection] = max(instant, found.changes.get(record.connection, 0))
+
+def read_marked(line: bytes, clock: Clock) -> tuple[Login | None, list[Login], bool]:
+    """Read a line with a login's mark by the strict grammar.
+
+    Return its login; the logins that it would tell of, were it not glued to a torn record or broken off (a database
+    name may hold a line end); and whether it was understood.  SQL text may hold the mark as well.
+    """
+    if _QUERY_END.search(line, max(0, len(line) - 100)):
+        return None, [], True
+    record, glued = parse_connection(line), parse_glued(line)
+    if record and not glued and (instant := _time_of(record, clock)):
+        return ((key_of(record), instant) if record.is_login else None), [], True
+    readings = (record, glued) if glued else (parse_connection(line + b",,0"),)
+    whole = [(reading, instant) for reading in readings if reading and (instant := _time_of(reading, clock))]
+    return None, [(key_of(reading), instant) for reading, instant in whole if reading.is_login], bool(whole)
+
+
+def _time_of(record: Record, clock: Clock) -> int | None:
+    """Return the instant of a record; None if it has no time, or if a name holds NUL, which no name can."""
+    with contextlib.suppress(ValueError):
+        return clock[record.stamp] if b"\0" not in key_of(record) else None
+    return None
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -926,40 +873,19 @@ class Scanner:
 # is judged.  The rule can be turned against a true login, so a suspect one is kept apart and shown, never dropped.
 
 
-class Judged(NamedTuple):
-    """What stands of an account's logins in a stretch of log: instants, and the latest suspect one."""
-
-    first: int | None
-    last: int | None
-    suspect: tuple[int, int, str] | None  # instant, offset, reason
-
-
-NOTHING = Judged(None, None, None)
-
-
 class Nearby(NamedTuple):
     """A CONNECT or FAILED_CONNECT record in a window."""
 
     offset: int
     instant: int
     serverhost: bytes
-    key: bytes
+    name: bytes
     connection: int
     refused: bool
 
-    def judged(self, reason: str | None) -> Judged:
-        """Return what stands of this login."""
-        if reason:
-            return Judged(None, None, (self.instant, self.offset, reason))
-        return Judged(self.instant, self.instant, None)
-
 
 class Window:
-    """The records around a block of lines: `text` starts with a line end and its first line stands at `base`.
-
-    Where few logins are judged, only their neighbours are read; all records are, where many are, or where a
-    connection id stands there twice.
-    """
+    """The records around a block of lines: `text` starts with a line end and its first line stands at `base`."""
 
     def __init__(self, text: bytes, base: int, clock: Clock) -> None:
         self.text, self.base, self.clock = text, base, clock
@@ -970,54 +896,99 @@ class Window:
         lines = {at: line for mark in (LOGIN_MARK, REFUSED_MARK) for at, line in marked_lines(self.text, mark)}
         return [record for at, line in sorted(lines.items()) for record in self._read(at, line)]
 
+    def _read(self, at: int, line: bytes) -> Iterator[Nearby]:
+        """Yield the record of a line that starts at `at` in the text, if it is a CONNECT or FAILED_CONNECT one."""
+        match = _SEEN.fullmatch(line)
+        return self._plain(at, match) if match else self._odd(at, line)
+
+    def _plain(self, at: int, match: re.Match[bytes]) -> Iterator[Nearby]:
+        """Yield the record of a line with plain names."""
+        stamp, serverhost, user, host, connection, failed, retcode = match.groups()
+        try:
+            instant = self.clock[stamp]
+        except ValueError:  # it may be another form of line, that only looks so
+            yield from self._odd(at, match[0])
+            return
+        if failed or not int(retcode):
+            name = b"%b,%b" % (user, without_port(host) if b":" in host else host)
+            yield Nearby(self.base + at - 1, instant, serverhost, name, int(connection), bool(failed))
+
+    def _odd(self, at: int, line: bytes) -> Iterator[Nearby]:
+        """Yield the record of any line, if it is a whole one."""
+        record = parse_connection(line)
+        if record and (record.is_login or record.operation == b"FAILED_CONNECT") and not parse_glued(line):
+            with contextlib.suppress(ValueError):
+                place, refused = self.base + at - 1, not record.is_login
+                instant = self.clock[record.stamp]
+                yield Nearby(place, instant, record.serverhost, key_of(record), record.connection, refused)
+
+    @functools.cached_property
+    def _index(self) -> dict[int, int]:
+        """Where in `seen` the record of an offset is."""
+        return {record.offset: i for i, record in enumerate(self.seen)}
+
     @functools.cached_property
     def _offsets(self) -> list[int]:
-        return [seen.offset for seen in self.seen]
+        return [record.offset for record in self.seen]
 
     @functools.cached_property
     def _shared(self) -> dict[int, list[int]]:
         """The connection ids that stand there more than once, and where."""
+        counts = Counter(record.connection for record in self.seen)
         ids: dict[int, list[int]] = {}
-        for i, seen in enumerate(self.seen):
-            ids.setdefault(seen.connection, []).append(i)
-        return {connection: places for connection, places in ids.items() if len(places) > 1}
+        if len(counts) < len(self.seen):
+            for i, record in enumerate(self.seen):
+                if counts[record.connection] > 1:
+                    ids.setdefault(record.connection, []).append(i)
+        return ids
 
-    def _read(self, at: int, line: bytes) -> Iterator[Nearby]:
-        """Yield the record of a line that starts at `at` in the text, if it is one."""
-        match = _SEEN.fullmatch(line)
-        with contextlib.suppress(ValueError):
-            if match:
-                stamp, serverhost, key, connection, failed, retcode = match.groups()
-                user, _, host = key.rpartition(b",")
-                key = user + b"," + without_port(host) if b":" in host else key
-            else:
-                record = parse_connection(line)
-                if record is None or record.operation not in (b"CONNECT", b"FAILED_CONNECT") or parse_glued(line):
-                    return
-                stamp, serverhost, key = record.stamp, record.serverhost, key_of(record)
-                failed, connection = record.operation != b"CONNECT", b"%d" % record.connection
-                retcode = b"%d" % record.retcode
-            if failed or not int(retcode):
-                yield Nearby(self.base + at - 1, self.clock[stamp], serverhost, key, int(connection), bool(failed))
+    @functools.cached_property
+    def _calm(self) -> bool:
+        """Tell that no record is a stranger: one server host, times in order, ids in steps of at most 1000."""
+        seen = self.seen
+        pairs = zip(seen, seen[1:])
+        return len({record.serverhost for record in seen}) < 2 and all(
+            a.instant <= b.instant and abs(a.connection - b.connection) <= 1000 for a, b in pairs
+        )
 
-    def logins(self, key: bytes, start: int, stop: int) -> Iterator[Nearby]:
-        """Yield the logins of a key in [start, stop), the last one first."""
-        name = b"," + key.rpartition(b",")[0] + b","
-        low, high = max(0, start - self.base), max(0, stop - self.base)
-        at = self.text.rfind(name, low, high + 1)
-        while at >= 0:
-            begin, end = self.text.rfind(b"\n", 0, at) + 1, self.text.find(b"\n", at)
-            for record in self._read(begin, self.text[begin:end]):
-                if record.key == key and not record.refused and start <= record.offset < stop:
-                    yield record
-            at = self.text.rfind(name, low, begin)
+    def logins(self, names: Collection[bytes], start: int, stop: int) -> tuple[dict[bytes, list[Nearby]], list[Doubt]]:
+        """Return the logins of some names in [start, stop), and what is torn there."""
+        found: dict[bytes, list[Nearby]] = {name: [] for name in names}
+        torn: list[Doubt] = []
+        for at, line in self._lines_of(names, max(0, start - self.base), stop - self.base):
+            records = list(self._read(at, line))
+            for record in records:
+                if record.name in found and not record.refused:
+                    found[record.name].append(record)
+            if not records:
+                place = self.base + at - 1
+                torn += [Doubt(name, when, place, TORN) for name, when in read_marked(line, self.clock)[1]]
+        return found, torn
 
-    def contradiction_of(self, record: Nearby) -> str | None:
-        """Return why a record is suspect, in words, or None.  Only what is within WINDOW of it counts."""
+    def _lines_of(self, names: Collection[bytes], low: int, high: int) -> Iterable[tuple[int, bytes]]:
+        """Return place and bytes of the lines that may be logins of some names, or of all lines with the mark."""
+        if len(names) >= MANY_IN_BLOCK:
+            return ((low + at, line) for at, line in marked_lines(self.text[low : high + 1], LOGIN_MARK))
+        lines = (line for name in names for line in marked_lines(self.text, needle_of(name), low, high))
+        return {at: line for at, line in lines if LOGIN_MARK in line}.items()
+
+    def contradiction(self, record: Nearby, *, many: bool) -> str | None:
+        """Return why a record is suspect, in words, or None.  Only what is within WINDOW of it counts.
+
+        `many` tells that others of this window are judged as well, so that it pays to read all records.
+        """
+        if many:
+            i = self._index[record.offset]
+            low, high = self._within(record)
+            near, far = self.seen[max(low, i - 16) : i], self.seen[i + 1 : min(high, i + 17)]
+            return (
+                self._by_id(i)
+                or self._broken_neighbour(record)
+                or (None if self._calm else _stranger(record, near, far))
+            )
         place = record.offset - self.base + 1
         low, high = max(0, place - WINDOW - 1), place + WINDOW + LONGEST_RECORD
-        name = b"%d,0," % record.connection
-        marks = (name + b"CONNECT,", name + b"FAILED_CONNECT,")
+        marks = tuple(b"%d,0,%bCONNECT," % (record.connection, kind) for kind in (b"", b"FAILED_"))
         if sum(self.text.count(mark, low, high) for mark in marks) != 1:
             return self._contradiction_by_id(record, marks, low, high)
         near, far = list(self._neighbours(place, -1))[::-1], list(self._neighbours(place, 1))
@@ -1034,12 +1005,12 @@ class Window:
         nearest = (before, begin) if begin - before_at <= after_at - begin else (begin, after)
         if before >= 0 or after < high:
             around = self._between(*nearest)
-            reason = around._by_id(around.seen.index(record))
+            reason = around._by_id(around._index[record.offset])
             if reason:
                 return reason
         first = min(at for at in (self.text.find(mark, low, high) for mark in marks) if at >= 0)
         around = self._between(first, max(self.text.rfind(mark, low, high) for mark in marks))
-        return around.contradiction(around.seen.index(record))
+        return around.contradiction(record, many=True)
 
     def _between(self, first: int, last: int) -> Window:
         """Return the window of the lines at two places, and of 17 records on either side."""
@@ -1067,13 +1038,6 @@ class Window:
                     count += 1
                     yield record
 
-    def contradiction(self, i: int) -> str | None:
-        """Return why record i is suspect, in words, or None.  Only what is within WINDOW of it counts."""
-        record = self.seen[i]
-        low, high = self._within(record)
-        near, far = self.seen[max(low, i - 16) : i], self.seen[i + 1 : min(high, i + 17)]
-        return self._by_id(i) or self._broken_neighbour(record) or _stranger(record, near, far)
-
     def _within(self, record: Nearby) -> tuple[int, int]:
         """Return from which to which record those are that lie within WINDOW of one."""
         low = bisect.bisect_left(self._offsets, record.offset - WINDOW)
@@ -1082,8 +1046,10 @@ class Window:
     def _by_id(self, i: int) -> str | None:
         """Compare record i with the others that bear its connection id, the nearest first."""
         record = self.seen[i]
+        if record.connection not in self._shared:
+            return None
         low, high = self._within(record)
-        others = [j for j in self._shared.get(record.connection, ()) if j != i and low <= j < high]
+        others = [j for j in self._shared[record.connection] if j != i and low <= j < high]
         for j in sorted(others, key=lambda j: (abs(self._offsets[j] - record.offset), j)):
             if not self._repeated(i, j) and not self._started(min(i, j), max(i, j), high):
                 refused = self.seen[j].refused
@@ -1126,8 +1092,7 @@ class Window:
         """Look at the lines before and after a record for the pieces of a name with a line end."""
         begin = record.offset - self.base + 1
         end = self.text.find(b"\n", begin)
-        following = self.text[end : self.text.find(b"\n", end + 1) + 1]
-        if len(following) > 2 and _NO_RECORD.match(following):
+        if _NO_RECORD.match(self.text, end) and self.text.find(b"\n", end + 1) > end + 1:
             return "the line after it is the rest of a name"
         previous = self.text[self.text.rfind(b"\n", 0, begin - 1) + 1 : begin - 1]
         if previous and _STAMPED.match(previous) and not _COMPLETE.search(previous):
@@ -1171,37 +1136,50 @@ def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
         base, text = base + cut, text[cut:]
     elif log.before is not None:
         tail = log.before.tail_text(reach)
+        tail += b"\n" * (not tail.endswith(b"\n") and tail > b"")
         base, text = base - len(tail), tail + text
     if log.after is not None and at_end:
         text += b"\n" * (not text.endswith(b"\n")) + log.after.read(0, reach)
     return Window(b"\n" + text[: text.rfind(b"\n") + 1], base, clock)
 
 
-# Logins of so many accounts in one block are judged by reading all records around it.
-MANY_IN_BLOCK = 50
+# Logins of so many names in one block are judged by reading all records around it.
+MANY_IN_BLOCK = 40
 
 
-def judge_logins(around: Window, start: int, stop: int, wanted: dict[bytes, int | None]) -> dict[bytes, Judged]:
-    """Judge the logins of [start, stop) of the wanted keys, or of those at the instant given for a key."""
-    result: dict[bytes, Judged] = {}
-    if len(wanted) < MANY_IN_BLOCK:
-        for key, instant in wanted.items():
-            for record in around.logins(key, start, stop):
-                if instant in (None, record.instant):
-                    result[key] = _both(result.get(key, NOTHING), record.judged(around.contradiction_of(record)))
-        return result
-    for i, record in enumerate(around.seen):
-        if record.refused or record.key not in wanted or not start <= record.offset < stop:
-            continue
-        if wanted[record.key] in (None, record.instant):
-            judged = record.judged(around.contradiction(i))
-            result[record.key] = _both(result.get(record.key, NOTHING), judged)
-    return result
+def judge_block(
+    around: Window, place: Place, names: Collection[bytes], *, newest: bool
+) -> tuple[dict[bytes, int], list[Doubt]]:
+    """Return the latest (or the earliest) login of each name in a block that nothing contradicts.
+
+    The second value is what was met on the way there and is not believed.
+    """
+    if not names:
+        return {}, []
+    logins, doubts = around.logins(names, *place[1:])
+    many = len(names) >= MANY_IN_BLOCK
+    certain: dict[bytes, int] = {}
+    for name, records in logins.items():
+        for record in sorted(records, key=lambda record: record.instant, reverse=newest):
+            reason = around.contradiction(record, many=many)
+            if reason is None:
+                certain[name] = record.instant
+                break
+            doubts.append(Doubt(name, record.instant, record.offset, reason))
+    return certain, doubts
 
 
 # ---------------------------------------------------------------------------------------------------------
 # Work: stretches of log shared out to processes, and what they found put together
 # ---------------------------------------------------------------------------------------------------------
+#
+# A worker does its tasks from the newest to the oldest, and each from its start to its end.  Of each name it notes
+# in which block it stood first, and in which last.  At the end of the task only the lines of these blocks are read
+# and judged.  Once a login of a name is certain, older tasks can only bring an earlier one: so most of what is
+# left is to note the first block of a task for each name, and of those only the oldest one is read in the end.
+# All of that rests on order in time, which is looked at, never supposed: where a block is not later than those
+# before it (a clock was set back), a new segment begins; where a task is not earlier than all newer ones, nothing
+# is settled by them.  So the facts do not depend on how the log was cut.
 
 
 class Task(NamedTuple):
@@ -1215,8 +1193,8 @@ class Task(NamedTuple):
 
 
 # What a worker reports, made of plain values so that it can cross a pipe:
-# (LOGIN, settled, key, first, last), (PROXIED, settled, key, instant, instant),
-# (SUSPECT, settled, key, instant, path, offset, reason), (CHANGE, settled, connection id, instant),
+# (LOGIN, settled, name, first, last), (PROXIED, settled, name, instant, instant),
+# (SUSPECT, settled, name, instant, path, offset, reason), (CHANGE, settled, connection id, instant),
 # (UNPARSED, path, offsets, count), (LENGTH, number of the task, end of what was read of its log, why there is no more)
 LOGIN, PROXIED, SUSPECT, CHANGE = "login", "proxied", "suspect", "change"
 UNPARSED, LENGTH = "unparsed", "length"
@@ -1224,164 +1202,256 @@ Message = tuple[Any, ...]
 Sink = Callable[[list[Message]], None]
 
 
-@dataclass
-class _Bucket:
+class Bucket:
     """Facts of the settled logs, or of the last bytes of the live one."""
 
-    certain: dict[bytes, int] = field(default_factory=dict)
-    oldest: dict[bytes, tuple[int, int, int, int]] = field(default_factory=dict)  # instant, task, start, stop
-    suspects: dict[bytes, tuple[int, str, int, str]] = field(default_factory=dict)  # instant, path, offset, reason
+    def __init__(self) -> None:
+        self.last: dict[bytes, int] = {}  # latest certain login
+        self.first: dict[bytes, int] = {}  # earliest certain login, as far as read
+        self.places: dict[bytes, tuple[Place, ...]] = {}  # blocks that may hold an earlier one
+        self.settled: frozenset[bytes] = frozenset()  # names with a login in a newer task
+        self.low = sys.maxsize  # no newer task holds anything earlier
+        self.suspects: dict[bytes, tuple[int, str, int, str]] = {}  # instant, path, offset, reason
 
-    def suspect(self, key: bytes, instant: int, path: str, offset: int, reason: str) -> None:
-        self.suspects[key] = max((instant, path, offset, reason), self.suspects.get(key, (0, "", 0, "")))
+    def doubt(self, path: str, doubts: Iterable[Doubt]) -> None:
+        """Keep the latest of the logins that are not believed."""
+        for name, instant, offset, reason in doubts:
+            self.suspects[name] = max((instant, path, offset, reason), self.suspects.get(name, (0, "", 0, "")))
+
+    def certain(self, logins: Mapping[bytes, int]) -> None:
+        """Take in certain logins."""
+        for name, instant in logins.items():
+            self.last[name] = max(instant, self.last.get(name, instant))
+            self.first[name] = min(instant, self.first.get(name, instant))
+
+    def note(self, segment: Segment) -> None:
+        """Note where a segment may hold the first login of names that have a certain one."""
+        for name, places in segment.first.items():
+            if name in self.last:
+                newer = () if segment.is_oldest else self.places.get(name, ())
+                self.places[name] = newer if name in segment.judged else newer + places
+
+    def forget(self) -> None:
+        """Forget what was reported."""
+        self.last, self.first, self.places, self.suspects, self.settled = {}, {}, {}, {}, frozenset()
+
+
+class Segment:
+    """Blocks of one task, in the order of time: where each name stood first and last.
+
+    `before` is an instant that nothing in newer tasks is earlier than.
+    """
+
+    def __init__(self, before: int, *, begun: bool = False) -> None:
+        self.before, self.begun = before, begun
+        self.first: dict[bytes, tuple[Place, ...]] = {}
+        self.last: dict[bytes, tuple[Place, ...]] = {}
+        self.judged: set[bytes] = set()  # names whose first login here is known
+        self.blocks: list[Place] = []
+        self.low, self.high = sys.maxsize, -1
+
+    @property
+    def is_oldest(self) -> bool:
+        """Tell that nothing read so far is earlier."""
+        return not self.begun and self.high <= self.before
+
+    def take(self, view: View, place: Place, settled: frozenset[bytes]) -> None:
+        """Take in a block; where it is older than all newer tasks, settled names can have no later login in it."""
+        self.low, self.high = min(self.low, view.low), max(self.high, view.high)
+        self.blocks.append(place)
+        self.first.update(dict.fromkeys(view.names.difference(self.first), (place,)))
+        news = view.names - settled if view.high <= self.before else view.names
+        self.last.update(dict.fromkeys(news, (place,)))
+
+
+class OtherRecords:
+    """The proxied logins and the changes of user in a stretch of log."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.proxied: dict[bytes, list[tuple[int, int, int]]] = {}  # instant, offset, connection id
+        self.changes: dict[int, int] = {}  # connection id: instant of its last change of user
+
+    def take(self, begin: int, block: bytes) -> None:
+        """Take in a block of lines.  A rare letter of the mark is looked for first, at ten times the speed."""
+        for letter, mark in ((b"X", PROXY_MARK), (b"G", CHANGE_MARK)):
+            if letter in block and block.rfind(mark) >= 0:
+                for at, line in marked_lines(block, mark):
+                    self._read(begin + at - 1, line)
+
+    def _read(self, offset: int, line: bytes) -> None:
+        record = parse_connection(line)
+        if record is None or record.retcode or parse_glued(line):
+            return
+        with contextlib.suppress(ValueError):
+            instant = self.clock[record.stamp]
+            if record.operation == b"PROXY_CONNECT":
+                self.proxied.setdefault(key_of(record), []).append((instant, offset, record.connection))
+            elif record.operation == b"CHANGEUSER" and not record.user:
+                self.changes[record.connection] = max(instant, self.changes.get(record.connection, 0))
 
 
 class Worker:
-    """Does tasks and reports to a sink.  The newest task comes first, so that few logins have to be judged."""
+    """Does tasks, from the newest to the oldest, and reports to a sink."""
 
-    def __init__(self, tasks: Sequence[Task], clock_of: Callable[[Task], Clock], thorough: bool, sink: Sink) -> None:
-        self.tasks, self.clock_of, self.thorough, self.sink = tasks, clock_of, thorough, sink
+    def __init__(self, tasks: Sequence[Task], clock_of: Callable[[Task], Clock], sink: Sink) -> None:
+        self.tasks, self.clock_of, self.sink = tasks, clock_of, sink
+        # Where little is to be read, first and latest logins share most of their blocks, and are judged together.
+        self.little = sum(min(task.end - task.start, 2 * TASK) for task in tasks) <= 2 * TASK
         self.scanners: dict[tuple[int, int], Scanner] = {}
-        self.done: list[int] = []
-        self.buckets = {True: _Bucket(), False: _Bucket()}
+        self.earliest: dict[int, int] = {}  # number of a task done: no login in it is earlier
+        self.buckets = {True: Bucket(), False: Bucket()}
 
     def scanner(self, task: Task) -> Scanner:
         """Return the scanner of a task's log."""
         name = id(task.log), task.fold
         if name not in self.scanners:
-            self.scanners[name] = Scanner(task.log, self.clock_of(task))
+            self.scanners[name] = Scanner(self.clock_of(task))
         return self.scanners[name]
 
     def do(self, number: int) -> None:
         """Do one task."""
         task = self.tasks[number]
-        found = self.scanner(task).scan(task.start, task.end, self.thorough)
-        bucket = self.buckets[task.settled]
-        self.done.append(number)
-        doubtful = self._verify(task, bucket, found)
-        if doubtful:
-            self._carefully(task, bucket, doubtful)
-        for key, instant in found.oldest.items():
-            if key not in bucket.oldest or instant < bucket.oldest[key][0]:
-                bucket.oldest[key] = (instant, number, *found.oldest_at[key])
-        for key, (instant, offset) in found.torn.items():
-            bucket.suspect(key, instant, task.log.path, offset, "it is glued to a torn record, or breaks off")
-        reports: list[Message] = [(CHANGE, task.settled, connection, at) for connection, at in found.changes.items()]
-        reports += self._proxied(task, bucket, found)
-        if found.unparsed_count:
-            reports.append((UNPARSED, task.log.path, found.unparsed, found.unparsed_count))
+        scanner, bucket = self.scanner(task), self.buckets[task.settled]
+        others, end = OtherRecords(scanner.clock), 0
+        not_understood: list[int] = []
+        segment, low = Segment(bucket.low), bucket.low
+        for begin, stop, block in blocks(task.log, task.start, task.end):
+            view = scanner.look(begin, block)
+            others.take(begin, block)
+            bucket.doubt(task.log.path, view.torn)
+            not_understood += view.not_understood
+            end = stop
+            if view.names and (view.low < segment.high or len(segment.first) > MANY_ACCOUNTS):
+                low = min(low, self._close(task, segment))
+                segment = Segment(bucket.low, begun=True)
+            if view.names:
+                segment.take(view, (number, begin, stop), bucket.settled)
+        self.earliest[number] = bucket.low = min(low, self._close(task, segment))
+        bucket.settled = frozenset(bucket.last)
+        reports: list[Message] = [(CHANGE, task.settled, connection, at) for connection, at in others.changes.items()]
+        reports += self._proxied(task, bucket, others)
+        if not_understood:
+            reports.append((UNPARSED, task.log.path, not_understood[:3], len(not_understood)))
         if task.log.compressed or task.log.broken:
-            reports.append((LENGTH, number, found.end, task.log.broken))
-        if reports:
-            self.sink(reports)
-        if len(bucket.oldest) > MANY_ACCOUNTS:
+            reports.append((LENGTH, number, end, task.log.broken))
+        self.sink(reports)
+
+    def _window(self, place: Place) -> Window:
+        """Read the records around a block."""
+        task = self.tasks[place[0]]
+        return window(task.log, place[1], place[2], self.scanner(task).clock)
+
+    def _close(self, task: Task, segment: Segment) -> int:
+        """Judge the logins of a segment that may be news; return an instant before which there is none in it."""
+        bucket = self.buckets[task.settled]
+        self._judge(task, bucket, segment, together=self.little or task.log.compressed)
+        bucket.note(segment)
+        if max(len(bucket.last), len(bucket.places), len(bucket.suspects)) > MANY_ACCOUNTS:
             self.flush()
+        return segment.low
 
-    def _verify(self, task: Task, bucket: _Bucket, found: Found) -> list[bytes]:
-        """Judge the latest login of each key that is news; keep the certain ones, return the keys of the others."""
-        places: dict[Place, dict[bytes, int | None]] = {}
-        for key, newest in found.newest.items():
-            if newest > bucket.certain.get(key, -1):
-                places.setdefault(found.newest_at[key], {})[key] = newest
-        doubtful = []
-        for (start, stop), wanted in sorted(places.items()):
-            around = window(task.log, start, stop, self.scanner(task).clock)
-            judged = judge_logins(around, start, stop, wanted)
-            for key, instant in wanted.items():
-                if key in judged and judged[key].last is None:
-                    doubtful.append(key)
-                elif instant is not None:
-                    bucket.certain[key] = instant
-        return doubtful
+    def _judge(self, task: Task, bucket: Bucket, segment: Segment, *, together: bool) -> None:
+        """Judge the latest login of each name, and the first where its block is read anyway, or all `together`."""
+        latest, first = by_place(segment.last), by_place(segment.first)
+        doubtful: dict[bytes, Place] = {}
+        for place in sorted(latest.keys() | first.keys() if together else latest):
+            around, late = self._window(place), latest.get(place, set())
+            certain, doubts = judge_block(around, place, late, newest=True)
+            bucket.certain(certain)
+            bucket.doubt(task.log.path, doubts)
+            doubtful.update(dict.fromkeys(late - certain.keys(), place))
+            early = first.get(place, set())
+            certain, _ = judge_block(around, place, early if together else early & late, newest=False)
+            bucket.certain(certain)
+            segment.judged.update(certain)
+        if doubtful:
+            self._search_back(task, bucket, segment, doubtful)
 
-    def _carefully(self, task: Task, bucket: _Bucket, keys: list[bytes]) -> None:
-        """Judge every login of some keys, since the latest is suspect."""
-        for key, judged in self._judge_all(task, keys).items():
-            if judged.last is not None:
-                bucket.certain[key] = max(judged.last, bucket.certain.get(key, judged.last))
-            if judged.suspect and judged.suspect[0] > bucket.certain.get(key, -1):
-                instant, offset, reason = judged.suspect
-                bucket.suspect(key, instant, task.log.path, offset, reason)
+    def _search_back(self, task: Task, bucket: Bucket, segment: Segment, doubtful: dict[bytes, Place]) -> None:
+        """Judge earlier logins of names whose latest one in the segment is not certain: the next certain one counts."""
+        first = {name: segment.first[name][0] for name in doubtful}
+        for place in segment.blocks if task.log.compressed else reversed(segment.blocks):
+            names = {name for name, last in doubtful.items() if first[name] <= place < last}
+            if names:
+                names &= self._named(task, place, names)
+            if names:
+                certain, doubts = judge_block(self._window(place), place, names, newest=True)
+                bucket.certain(certain)
+                bucket.doubt(task.log.path, doubts)
+                if not task.log.compressed:  # that is read from its start, so later ones may follow
+                    for name in certain:
+                        del doubtful[name]
 
-    def _judge_all(self, task: Task, keys: Iterable[bytes]) -> dict[bytes, Judged]:
-        wanted: dict[bytes, int | None] = dict.fromkeys(keys)
-        names = {b"," + key.rpartition(b",")[0] + b"," for key in wanted}
-        result: dict[bytes, Judged] = {}
-        for start, stop, block in blocks(task.log, task.start, task.end):
-            if len(names) < 16 and not any(name in block for name in names):
-                continue
-            around = window(task.log, start, stop, self.scanner(task).clock)
-            for key, judged in judge_logins(around, start, stop, wanted).items():
-                result[key] = _both(result[key], judged) if key in result else judged
-        return result
+    def _named(self, task: Task, place: Place, names: set[bytes]) -> set[bytes]:
+        """Return the names that may have logged in within a block; nothing if it surely was none of those given."""
+        block = b"\n" + task.log.read(place[1], place[2] - place[1])
+        if len(names) < MANY_IN_BLOCK and not any(needle_of(name) in block for name in names):
+            return set()
+        return self.scanner(task).look(place[1], block if block.endswith(b"\n") else block + b"\n").names
 
-    def _proxied(self, task: Task, bucket: _Bucket, found: Found) -> list[Message]:
+    def _proxied(self, task: Task, bucket: Bucket, others: OtherRecords) -> list[Message]:
         """Accept a proxied login if a login of the same connection that nothing contradicts stands beside it."""
         reports: list[Message] = []
-        for key, records in found.proxied.items():
+        for name, records in others.proxied.items():
             records.sort()
             last = next((r for r in reversed(records) if self._is_beside_login(task, r)), None)
             if last is not None:
                 first = next(r for r in records if r == last or self._is_beside_login(task, r))
-                reports.append((PROXIED, task.settled, key, first[0], last[0]))
+                reports.append((PROXIED, task.settled, name, first[0], last[0]))
             if records[-1] != last:
                 instant, offset, _ = records[-1]
-                bucket.suspect(key, instant, task.log.path, offset, "it is proxied, with no certain login beside it")
+                reason = "it is proxied, with no certain login beside it"
+                bucket.doubt(task.log.path, [Doubt(name, instant, offset, reason)])
         return reports
 
     def _is_beside_login(self, task: Task, record: tuple[int, int, int]) -> bool:
         _, offset, connection = record
         around = window(task.log, offset, offset + 1, self.scanner(task).clock)
-        places = [i for i, seen in enumerate(around.seen) if seen.connection == connection and not seen.refused]
-        return bool(places) and not around.contradiction(places[-1])
+        logins = [seen for seen in around.seen if seen.connection == connection and not seen.refused]
+        return bool(logins) and not around.contradiction(logins[-1], many=True)
 
     def flush(self) -> None:
-        """Judge the earliest login of each certain account, and report what is known so far."""
+        """Judge the earliest login of each name that has a certain one, and report what is known so far."""
         for settled, bucket in self.buckets.items():
-            firsts = self._firsts(bucket)
+            self._judge_first(bucket, settled)
             reports: list[Message] = [
-                (LOGIN, settled, key, firsts.get(key, last), last) for key, last in bucket.certain.items()
+                (LOGIN, settled, name, bucket.first[name], last) for name, last in bucket.last.items()
             ]
-            reports += [(SUSPECT, settled, key, *suspect) for key, suspect in bucket.suspects.items()]
-            if reports:
-                self.sink(reports)
-            self.buckets[settled] = _Bucket()
+            reports += [(SUSPECT, settled, name, *suspect) for name, suspect in bucket.suspects.items()]
+            self.sink(reports)
+            bucket.forget()
 
-    def _firsts(self, bucket: _Bucket) -> dict[bytes, int]:
-        """Return the earliest certain login of each key that has one."""
-        firsts: dict[bytes, int] = {}
-        places: dict[tuple[int, int, int], dict[bytes, int | None]] = {}
-        for key, (oldest, number, start, stop) in bucket.oldest.items():
-            if bucket.certain.get(key) == oldest:
-                firsts[key] = oldest
-            elif key in bucket.certain:
-                places.setdefault((number, start, stop), {})[key] = oldest
+    def _judge_first(self, bucket: Bucket, settled: bool) -> None:
+        """Judge the first login of each name in the blocks that may hold it."""
         doubtful: set[bytes] = set()
-        for (number, start, stop), wanted in sorted(places.items()):
+        for place, names in sorted(by_place(bucket.places).items()):
+            certain, _ = judge_block(self._window(place), place, names, newest=False)
+            bucket.certain(certain)
+            doubtful |= names - certain.keys()
+        for number in sorted(self.earliest, reverse=True):
             task = self.tasks[number]
-            judged = judge_logins(window(task.log, start, stop, self.scanner(task).clock), start, stop, wanted)
-            doubtful.update(key for key in wanted if key in judged and judged[key].first is None)
-            firsts.update({key: instant for key, instant in wanted.items() if instant is not None})
-        if doubtful:
-            firsts.update(self._first_certain(bucket, doubtful))
-        return firsts
+            wanted = {name for name in doubtful if self.earliest[number] < bucket.first[name]}
+            if wanted and task.settled is settled:
+                self._search_on(number, task, bucket, wanted)
 
-    def _first_certain(self, bucket: _Bucket, keys: set[bytes]) -> dict[bytes, int]:
-        """Judge every login of some keys, since the earliest is suspect."""
-        firsts = {key: bucket.certain[key] for key in keys}
-        for number in self.done:
-            if self.tasks[number].settled is (bucket is self.buckets[True]):
-                for key, found in self._judge_all(self.tasks[number], keys).items():
-                    firsts[key] = min(firsts[key], firsts[key] if found.first is None else found.first)
-        return firsts
+    def _search_on(self, number: int, task: Task, bucket: Bucket, wanted: set[bytes]) -> None:
+        """Judge the logins of some names in a task that are earlier than what is known."""
+        for begin, stop, block in blocks(task.log, task.start, task.end):
+            view = self.scanner(task).look(begin, block)
+            names = {name for name in wanted & view.names if view.low < bucket.first[name]}
+            if names:
+                place = number, begin, stop
+                bucket.certain(judge_block(self._window(place), place, names, newest=False)[0])
 
 
-def _both(a: Judged, b: Judged) -> Judged:
-    """Put together what was judged of an account in two stretches."""
-    firsts = [x for x in (a.first, b.first) if x is not None]
-    lasts = [x for x in (a.last, b.last) if x is not None]
-    suspects = [x for x in (a.suspect, b.suspect) if x is not None]
-    return Judged(min(firsts, default=None), max(lasts, default=None), max(suspects, default=None))
+def by_place(places: Mapping[bytes, tuple[Place, ...]]) -> dict[Place, set[bytes]]:
+    """Group names by the blocks they stand in."""
+    grouped: dict[Place, set[bytes]] = {}
+    for name, mine in places.items():
+        for place in mine:
+            grouped.setdefault(place, set()).add(name)
+    return grouped
 
 
 def run_tasks(
@@ -1392,10 +1462,9 @@ def run_tasks(
     A pipe filled with the numbers of the tasks is the queue: whoever is free takes the next.
     """
     total = sum(task.end - task.start for task in tasks)
-    thorough = total < THOROUGH_BELOW
     workers = min(workers, len(tasks), len(os.sched_getaffinity(0))) if total >= PARALLEL_FROM else 1
     if workers <= 1:
-        worker = Worker(tasks, clock_of, thorough, sink)
+        worker = Worker(tasks, clock_of, sink)
         for number in range(len(tasks)):
             worker.do(number)
             progress.show(sum(task.end - task.start for task in tasks[: number + 1]), total)
@@ -1403,8 +1472,8 @@ def run_tasks(
         return
     queue, children = _Queue(len(tasks)), []
     for _ in range(workers - 1):
-        children.append(_start_child(tasks, clock_of, thorough, queue))
-    worker = Worker(tasks, clock_of, thorough, sink)
+        children.append(_start_child(tasks, clock_of, queue))
+    worker = Worker(tasks, clock_of, sink)
     while (taken := queue.take()) is not None:
         worker.do(taken)
         progress.show(sum(task.end - task.start for task in tasks[: taken + 1]), total)
@@ -1434,9 +1503,7 @@ class _Queue:
         return int.from_bytes(data, "big") if data else None
 
 
-def _start_child(
-    tasks: Sequence[Task], clock_of: Callable[[Task], Clock], thorough: bool, queue: _Queue
-) -> tuple[int, int]:
+def _start_child(tasks: Sequence[Task], clock_of: Callable[[Task], Clock], queue: _Queue) -> tuple[int, int]:
     """Fork a process that takes tasks from the queue; return its id and the pipe it reports to."""
     reader, writer = os.pipe()
     pid = os.fork()
@@ -1450,7 +1517,7 @@ def _start_child(
             data = marshal.dumps(reports)
             _write_all(writer, len(data).to_bytes(8, "big") + data)
 
-        worker = Worker(tasks, clock_of, thorough, send)
+        worker = Worker(tasks, clock_of, send)
         parent = os.getppid()
         while os.getppid() == parent and (number := queue.take()) is not None:
             worker.do(number)
