@@ -42,6 +42,7 @@ import fnmatch
 import functools
 import glob
 import io
+import itertools
 import marshal
 import os
 import re
@@ -1883,35 +1884,21 @@ class Clocks:
 # ---------------------------------------------------------------------------------------------------------
 #
 # The rules are those of sql/sql_acl.cc (find_user_or_anon, acl_user_compare, compare_hostname, calc_ip) and
-# sql/sql_acl_getsort.inl of MariaDB 10.5 to 11.8. The log gives the client's host as the server showed it:
-# the resolved name or, without a name, the address. A name hides the address, so rows that hold an address
-# pattern and stand before the first row that the name matches may have been chosen: a possible match only.
-
-_ANY_ONE = -1  # the wildcard `_` among the bytes of a pattern
-_NETMASK = re.compile(rb"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})/(\d+)\.(\d+)\.(\d+)\.(\d+)\Z")
-_OCTETS_THEN_ANY = re.compile(rb"(?:\d{1,3}\.){1,3}%+\Z")
-_LEADING_OCTETS = re.compile(rb"(?:\d{1,3}\.){0,3}")
-# First groups of an IPv6 address that a client with a name can have: global, unique local, link local, NAT64.
-_HEX = b"0123456789abcdef"
-_IPV6_FIRST_GROUPS = (
-    (b"23", _HEX, _HEX, _HEX),
-    (b"f", b"cd", _HEX, _HEX),
-    (b"f", b"e", b"89ab", _HEX),
-    (b"6", b"4"),
-)
-_ALL_ONES = 0xFFFFFFFF
+# sql/sql_acl_getsort.inl of MariaDB 10.5 to 11.8: the rows of the user and the anonymous ones are sorted by how
+# specific their host patterns are, and the first that the client's name or address matches is chosen.  The log gives
+# the client's host as the server showed it: the resolved name or, without a name, the address.  A name hides the
+# address, so rows that an address may match, and that stand before the first row that the name matches, may have been
+# chosen: a possible match only.
 
 
-@dataclass(frozen=True)
-class AccountRow:
+class AccountRow(NamedTuple):
     """The key of an account: user name and host pattern, as the server stores them (UTF-8 bytes)."""
 
     user: bytes
     host: bytes
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """The rows that the server may have chosen for a login, most specific first.
 
     `certain` is true for exactly one row when nothing that the server knew is hidden from us.
@@ -1921,227 +1908,94 @@ class Match:
     certain: bool
 
 
-def pattern_rank(host: bytes, longest: int) -> int:
-    """Give the number by which the server sorts host patterns: the lower, the more specific; 0 = no wildcard.
-
-    `longest` is the width of the Host column in characters. Source: sql/sql_acl_getsort.inl, get_magic_sort.
-    """
-    literal = single = many = prefix = i = 0
-    while i < len(host):
-        char = host[i : i + 1]
-        if char in (b"%", b"_"):
-            if not many and not single:
-                prefix = literal
-            if char == b"_":
-                single += 1
-            else:
-                many += 1
-                while host[i + 1 : i + 2] == b"%":
-                    i += 1
-        else:
-            i += char == b"\\" and i + 1 < len(host)
-            literal += 1
-        i += 1
-    free = max(longest - literal - single, 0) if many else 0
-    many, single = min(many, 31), min(single, 31)
-    if free > single:
-        return (((free * 2 + 1) * (longest + 1) + many) * 32 + single) * (longest + 1) + prefix
-    return ((single * 2 * (longest + 1) + free) * 32 + many) * (longest + 1) + prefix
-
-
-def _segments(host: bytes) -> list[list[int]]:
-    """Split a pattern at its `%` into runs of bytes and `_` (as _ANY_ONE), escapes resolved."""
-    runs: list[list[int]] = [[]]
-    i = 0
-    while i < len(host):
-        char = host[i]
-        if char == 0x25:
-            runs.append([])
-        elif char == 0x5F:
-            runs[-1].append(_ANY_ONE)
-        else:
-            if char == 0x5C and i + 1 < len(host):
-                i += 1
-                char = host[i]
-            runs[-1].append(char)
-        i += 1
-    return runs
-
-
-def _run_regex(run: Sequence[int]) -> re.Pattern[bytes]:
-    # NUL stands for a `%` when one pattern is tried on another; `_` must not swallow it.
-    return re.compile(b"".join(b"[^\\x00]" if c == _ANY_ONE else re.escape(bytes([c])) for c in run), re.DOTALL)
-
-
-class HostPattern:
-    """One host pattern of an account row, ready to be compared with client hosts."""
-
-    def __init__(self, host: bytes) -> None:
-        text = host.lower() or b"%"
-        runs = _segments(text)
-        self.net = _netmask(text)
-        self.exact = bytes(runs[0]) if len(runs) == 1 and _ANY_ONE not in runs[0] and not self.net else None
-        self._runs = [_run_regex(run) for run in runs]
-        self._tail = len(runs[-1])
-        self.as_text = b"\x00".join(bytes(1 if c == _ANY_ONE else c for c in run) for run in runs)
-        self.bound, self.bound_is_exact = self._ipv4_bound(text)
-        # Such rows are ignored by a server with skip_name_resolve (sql_acl.cc, hostname_requires_resolving).
-        self.needs_names = text != b"localhost" and not re.search(rb"[:%_/]|^[0-9.]*\Z", text)
-
-    def _ipv4_bound(self, text: bytes) -> tuple[tuple[int, int], bool]:
-        """Give (network, mask) around all IPv4 addresses admitted, and whether it holds just those."""
-        if self.net:
-            return self.net, True
-        if self.exact is not None:
-            address = ipv4_number(self.exact)
-            return ((0, 0), False) if address is None else ((address, _ALL_ONES), True)
-        known = _LEADING_OCTETS.match(text)
-        octets = [int(part) for part in known.group().split(b".")[:-1]] if known else []
-        if any(octet > 255 for octet in octets):
-            return (0, 0), False
-        net = sum(octet << (24 - 8 * i) for i, octet in enumerate(octets))
-        return (net, _ALL_ONES ^ (_ALL_ONES >> (8 * len(octets)))), bool(_OCTETS_THEN_ANY.match(text))
-
-    def matches_text(self, text: bytes) -> bool:
-        """Compare with a lower-case name or address, wildcards and all (sql/sql_acl.cc, wild_compare)."""
-        first, *rest = self._runs
-        start = first.match(text)
-        if not start:
-            return False
-        if not rest:
-            return start.end() == len(text)
-        position = start.end()
-        for run in rest[:-1]:
-            found = run.search(text, position)
-            if not found:
-                return False
-            position = found.end()
-        last = len(text) - self._tail
-        return last >= position and rest[-1].match(text, last) is not None
-
-    def admits(self, name: bytes | None, address: bytes | None) -> bool:
-        """Tell if a client with this name and address may use the row (sql/sql_acl.cc, compare_hostname)."""
-        if self.net:
-            number = None if address is None else ipv4_number(address)
-            return number is not None and number & self.net[1] == self.net[0]
-        return any(text is not None and self.matches_text(text) for text in (name, address))
-
-    def may_match_address(self) -> bool:
-        """Tell if some client that has a name besides its address could be admitted for its address."""
-        if self.net:
-            return self.net[0] & self.net[1] == self.net[0]
-        if self.exact is not None:
-            return is_address(self.exact) and self.exact not in (b"127.0.0.1", b"::1")
-        text = self.as_text
-        if not text.strip(b"\x00\x01"):
-            return True
-        return _could_be_ipv4(text) or _could_be_ipv6(text)
-
-    def covers(self, other: HostPattern) -> bool:
-        """Tell for sure that every address `other` admits is admitted here too; False when in doubt."""
-        net, mask = self.bound
-        inner_net, inner_mask = other.bound
-        if self.bound_is_exact and inner_mask and inner_mask & mask == mask and inner_net & mask == net:
-            return True
-        return not self.net and not other.net and self.matches_text(other.as_text)
-
-
 def ipv4_number(text: bytes) -> int | None:
     """Give a dotted IPv4 address as a number, None for anything else (sql/sql_acl.cc, calc_ip)."""
     parts = text.split(b".")
     if len(parts) != 4 or not all(part.isdigit() and int(part) < 256 for part in parts):
         return None
-    return sum(int(part) << (24 - 8 * i) for i, part in enumerate(parts))
+    return int.from_bytes(bytes(map(int, parts)), "big")
 
 
-@functools.lru_cache(maxsize=1 << 16)
 def is_address(host: bytes) -> bool:
-    """Tell if a client host is an IP address as the server writes it, not a name."""
-    import ipaddress
+    """Tell if a client host is an IP address: a host name has no colon and is not four numbers."""
+    return b":" in host or ipv4_number(host) is not None
 
-    if b":" not in host:
-        return ipv4_number(host) is not None
-    try:
-        ipaddress.ip_address(host.decode("ascii"))
-    except ValueError:
-        return False
-    return True
+
+def pattern_parts(host: bytes) -> list[str]:
+    r"""Split a host pattern into runs of `%`, single `_`, and characters, each after its backslash if it has one."""
+    return re.findall(r"%+|\\?.", host.decode("latin-1"), re.DOTALL)
+
+
+def pattern_rank(host: bytes, longest: int) -> tuple[int, int, int, int]:
+    """Give what the server sorts host patterns by: the lower, the more specific; all zeros without a wildcard.
+
+    `longest` is the width of the Host column in characters.  Source: sql/sql_acl_getsort.inl, get_magic_sort.
+    """
+    parts = pattern_parts(host)
+    wild = [place for place, part in enumerate(parts) if part[0] in "%_"]
+    prefix = wild[0] if wild else 0
+    single = parts.count("_")
+    many = len(wild) - single
+    free = max(longest - len(parts) + many, 0) if many else 0
+    many, single = min(many, 31), min(single, 31)
+    return (free * 2 + 1, many, single, prefix) if free > single else (single * 2, free, many, prefix)
+
+
+class HostPattern:
+    """One host pattern of account rows, ready to be compared with client hosts."""
+
+    def __init__(self, host: bytes) -> None:
+        text = host.lower() or b"%"
+        parts = pattern_parts(text)
+        self.net = _netmask(text)
+        self._literal = self._like = None
+        if any(part[0] in "%_" for part in parts):
+            # fnmatch's expressions never try a stretch twice, however many wildcards there are.
+            glob = (
+                "*" if part[0] == "%" else "?" if part == "_" else re.sub(r"[*?[]", r"[\g<0>]", part[-1])
+                for part in parts
+            )
+            self._like = re.compile(fnmatch.translate("".join(glob)).encode("latin-1"))
+        else:
+            self._literal = "".join(part[-1] for part in parts).encode("latin-1")
+        # A backslash stays before a literal `%` or `_`, which no address has.
+        self._shape = re.sub(rb"\\([^%_])", rb"\1", text)
+        # Such rows are ignored by a server with skip_name_resolve (sql_acl.cc, hostname_requires_resolving).
+        self.needs_names = text != b"localhost" and not re.search(rb"[:%_/]|^[0-9.]*\Z", text)
+
+    def matches(self, host: bytes) -> bool:
+        """Compare with a client's name or address in lower case (sql/sql_acl.cc, compare_hostname)."""
+        if self.net:
+            number = ipv4_number(host)
+            return number is not None and number & self.net[1] == self.net[0]
+        return self._like.match(host) is not None if self._like else host == self._literal
+
+    def may_match_hidden_address(self) -> bool:
+        """Tell if some client that has a name may match by its address; true when in doubt."""
+        if self.net:
+            return self.net[0] & self.net[1] == self.net[0]
+        if self._literal is not None:
+            # The name of these two is always localhost (sql/hostname.cc).
+            return is_address(self._literal) and self._literal not in (b"127.0.0.1", b"::1")
+        octet = rb"(?:25[0-5]|2[0-4]\d|1?\d?\d|[\d%_]*[%_][\d%_]*)"
+        # An IPv6 address with a name is global (2000::/3), local (fc00::/7, fe80::/10) or NAT64's (64:ff9b::/96).
+        ipv6 = rb"(?:[23:%_]|f[cd%_]|fe[89ab%_]|6[4%_])[0-9a-f:%_]*"
+        return re.fullmatch(rb"%b(?:\.%b){0,3}|%b" % (octet, octet, ipv6), self._shape) is not None
+
+    def covers(self, other: HostPattern) -> bool:
+        """Tell if this is a netmask that admits every address that the other pattern admits."""
+        if not self.net:
+            return False
+        octets = list(itertools.takewhile(bytes.isdigit, other._shape.split(b".")[:4]))
+        around = sum(int(octet) << 24 - 8 * i for i, octet in enumerate(octets))
+        net, mask = other.net or (around, -1 << 32 - 8 * len(octets))
+        return mask & self.net[1] == self.net[1] and net & self.net[1] == self.net[0]
 
 
 def _netmask(text: bytes) -> tuple[int, int] | None:
     """Give (network, mask) of `ip/netmask`, else None, also for a zero mask (sql_acl.cc, update_hostname)."""
-    if not _NETMASK.match(text):
-        return None
-    net, mask = (ipv4_number(part) for part in text.split(b"/"))
+    net, mask = (ipv4_number(part) for part in text.partition(b"/")[::2])
     return (net, mask) if net is not None and mask else None
-
-
-def _could_be_ipv4(text: bytes) -> bool:
-    """Tell if wildcards (NUL for `%`, 1 for `_`) can make an IPv4 address of the text; true when in doubt."""
-    if text.strip(b"0123456789.\x00\x01") or text.count(b".") > 3 or b".." in text:
-        return False
-    if b"\x00" not in text and (text.count(b".") + text.count(b"\x01") < 3 or not 7 <= len(text) <= 15):
-        return False
-    if text[:1] == b"." or text[-1:] == b".":
-        return False
-    octets = [part for part in text.split(b".") if not part.strip(b"0123456789")]
-    return all(int(octet) < 256 and str(int(octet)).encode() == octet for octet in octets)
-
-
-def _could_be_ipv6(text: bytes) -> bool:
-    """Tell if wildcards can make an IPv6 address that a client with a name can have; true when in doubt."""
-    if text.strip(b"0123456789abcdef:.\x00\x01") or b":::" in text:
-        return False
-    if b":" not in text and (b"\x00" not in text or b"." in text):
-        return False
-    head = text[: len(text) - len(text.lstrip(_HEX))]
-    whole_group = text[len(head) : len(head) + 1] == b":"
-    return not head or any(
-        (len(head) == len(group) if whole_group else len(head) <= len(group))
-        and all(char in choice for char, choice in zip(head, group))
-        for group in _IPV6_FIRST_GROUPS
-    )
-
-
-class _Candidates:
-    """All rows that a user name can lead to, in the order in which the server tries them."""
-
-    def __init__(self, rows: Sequence[AccountRow], patterns: Mapping[bytes, HostPattern], longest: int) -> None:
-        by_host = sorted(rows, key=lambda row: row.host, reverse=True)
-        # The anonymous row wins only if it is strictly more specific than the named one.
-        self.rows = sorted(by_host, key=lambda row: (pattern_rank(row.host, longest), not row.user))
-        self.patterns = [patterns[row.host] for row in self.rows]
-        self._exact: dict[bytes, list[int]] = {}
-        self._wild: list[int] = []
-        for rank, pattern in enumerate(self.patterns):
-            if pattern.exact is None:
-                self._wild.append(rank)
-            else:
-                self._exact.setdefault(pattern.exact, []).append(rank)
-        self._by_address: list[int] | None = None
-
-    def admitting(self, name: bytes | None, address: bytes | None) -> Iterator[int]:
-        """Give the ranks of the rows that admit the client, best first."""
-        exact = sorted(rank for text in (name, address) if text for rank in self._exact.get(text, ()))
-        for rank in self._wild:
-            while exact and exact[0] < rank:
-                yield exact.pop(0)
-            if self.patterns[rank].admits(name, address):
-                yield rank
-        yield from exact
-
-    def by_some_address(self, lasting: Callable[[AccountRow], bool]) -> list[int]:
-        """Give the ranks of the rows that some address reaches past all better rows."""
-        if self._by_address is None:
-            self._by_address = []
-            covering: list[HostPattern] = []
-            for rank, pattern in enumerate(self.patterns):
-                if not pattern.may_match_address() or any(other.covers(pattern) for other in covering):
-                    continue
-                self._by_address.append(rank)
-                if lasting(self.rows[rank]):
-                    covering.append(pattern)
-        return self._by_address
 
 
 class AccountMatcher:
@@ -2161,97 +2015,78 @@ class AccountMatcher:
         before that instant the server may have chosen the next row. Before `skip_since` the server may have
         resolved names, whatever it does now.
         """
-        self._by_user: dict[bytes, list[AccountRow]] = {}
-        self._patterns: dict[bytes, HostPattern] = {}
-        self._skip_name_resolve = skip_name_resolve
-        self._skip_since = skip_since
-        self._appeared = dict(appeared or {})
-        old = _version(server_version) < (10, 6)
+        self._skip_name_resolve, self._skip_since = skip_name_resolve, skip_since
+        self._appeared = appeared or {}
+        old = re.match(r"(?:5|10\.[0-5])\b", server_version) is not None
         self._longest_host = 60 if old else 255
-        self._cut_bytes, self._long_bytes = (64, 64) if old else (132, 133)
-        self._mangled: dict[bytes, set[bytes]] = {}
+        self._by_user: dict[bytes, list[AccountRow]] = {}
         for row in rows:
             self._by_user.setdefault(row.user, []).append(row)
-            if row.host not in self._patterns:
-                self._patterns[row.host] = HostPattern(row.host)
-        for user in self._by_user:
-            if len(user) >= self._long_bytes:
-                self._mangled.setdefault(self._mangle(user), set()).add(user)
-        self._candidates: dict[bytes, _Candidates] = {}
-
-    def _mangle(self, user: bytes) -> bytes:
-        """Cut a long name as the audit plugin does: the first bytes and the length's low byte."""
-        return user[: self._cut_bytes] + bytes([len(user) & 255])
+        self._patterns = {row.host: HostPattern(row.host) for rows in self._by_user.values() for row in rows}
+        # The audit plugin cuts a long name: it logs the first bytes, then the length's low byte.
+        cut, long = (64, 64) if old else (132, 133)
+        self._logged_as: dict[bytes, list[bytes]] = {}
+        for user in sorted(self._by_user):
+            if len(user) >= long:
+                self._logged_as.setdefault(user[:cut] + bytes([len(user) & 255]), []).append(user)
+        self._sorted: dict[bytes, list[tuple[AccountRow, HostPattern, bool]]] = {}
 
     def match(self, user: bytes, client_host: bytes, seen: int | None = None) -> Match:
         """Give the rows for a login at the instant `seen`; an empty client host stands for any host."""
-        cut = [self._match(name, client_host, seen) for name in sorted(self._mangled.get(user, ()))]
-        whole = self._match(user, client_host, seen)
-        if not cut:
-            return Match(whole, len(whole) == 1)
-        return Match(tuple(dict.fromkeys(row for rows in (*cut, whole) for row in rows)), False)
+        long_names = self._logged_as.get(user, [])
+        names = [*long_names, user]
+        rows = tuple(dict.fromkeys(row for name in names for row in self._possible(name, client_host.lower(), seen)))
+        return Match(rows, len(rows) == 1 and not long_names)
 
-    def _match(self, user: bytes, client_host: bytes, seen: int | None) -> tuple[AccountRow, ...]:
-        candidates = self._sorted_rows(user if user in self._by_user else b"")
-        if not client_host:
-            return tuple(candidates.rows)
-        host = client_host.lower()
-        ranks: set[int] = set()
-        for name, address in self._views(host, seen):
-            ranks.update(self._chosen(candidates, name, address, seen))
-        if not (host == b"localhost" or is_address(host)):
-            sure = (rank for rank in ranks if self._existed(candidates.rows[rank], seen))
-            worst = min(sure, default=len(candidates.rows))
-            ranks.update(rank for rank in candidates.by_some_address(self._lasting) if rank < worst)
-        return tuple(candidates.rows[rank] for rank in sorted(ranks))
+    def _possible(self, user: bytes, host: bytes, seen: int | None) -> list[AccountRow]:
+        candidates = self._candidates(user if user in self._by_user else b"")
+        if not host:
+            return [row for row, _, _ in candidates]
+        if host != b"localhost":
+            return list(self._walk(candidates, (host,), not is_address(host), seen))
+        chosen = set(self._walk(candidates, (host,), False, seen))
+        if not self._skip_name_resolve or (seen is not None and seen < self._skip_since):
+            # It was the socket or TCP (sql/hostname.cc).
+            for address in (b"127.0.0.1", b"::1"):
+                chosen.update(self._walk(candidates, (host, address), False, seen))
+        return [row for row, _, _ in candidates if row in chosen]
 
-    def _sorted_rows(self, user: bytes) -> _Candidates:
-        if user not in self._candidates:
-            rows = [row for name in dict.fromkeys((user, b"")) for row in self._by_user.get(name, ())]
-            self._candidates[user] = _Candidates(rows, self._patterns, self._longest_host)
-        return self._candidates[user]
-
-    def _views(self, host: bytes, seen: int | None) -> Sequence[tuple[bytes | None, bytes | None]]:
-        """Give the (name, address) pairs that the server may have had for a logged host (sql/hostname.cc)."""
-        if host == b"localhost":
-            socket = (host, None)
-            if self._skip_name_resolve and (seen is None or seen >= self._skip_since):
-                return (socket,)
-            return (socket, (host, b"127.0.0.1"), (host, b"::1"))
-        return ((None, host),) if is_address(host) else ((host, None),)
-
-    def _existed(self, row: AccountRow, seen: int | None) -> bool:
-        return seen is None or seen >= self._appeared.get(row, seen)
-
-    def _lasting(self, row: AccountRow) -> bool:
-        return row not in self._appeared
-
-    def _chosen(
-        self, candidates: _Candidates, name: bytes | None, address: bytes | None, seen: int | None
-    ) -> Iterator[int]:
-        for rank in candidates.admitting(name, address):
-            resolved = name not in (None, b"localhost")
-            if self._skip_name_resolve and not resolved and candidates.patterns[rank].needs_names:
+    def _walk(
+        self,
+        candidates: list[tuple[AccountRow, HostPattern, bool]],
+        client: tuple[bytes, ...],
+        hidden: bool,
+        seen: int | None,
+    ) -> Iterator[AccountRow]:
+        """Give the rows that may have been chosen, up to the first that would surely have been."""
+        for row, pattern, by_hidden_address in candidates:
+            if self._skip_name_resolve and pattern.needs_names and not hidden:
                 continue
-            yield rank
-            if self._existed(candidates.rows[rank], seen):
+            matches = any(pattern.matches(host) for host in client)
+            if matches or (hidden and by_hidden_address):
+                yield row
+            if matches and (seen is None or seen >= self._appeared.get(row, seen)):
                 return
 
-
-def possible_rows(
-    rows: Sequence[AccountRow],
-    user: bytes,
-    client_host: bytes,
-    skip_name_resolve: bool,
-    server_version: str = "",
-) -> Match:
-    """Give the account rows that the server may have chosen; for many logins use one AccountMatcher."""
-    return AccountMatcher(rows, skip_name_resolve, server_version).match(user, client_host)
-
-
-def _version(text: str) -> tuple[int, int]:
-    found = re.match(r"(\d+)\.(\d+)", text)
-    return (int(found.group(1)), int(found.group(2))) if found else (99, 0)
+    def _candidates(self, user: bytes) -> list[tuple[AccountRow, HostPattern, bool]]:
+        """Give the user's and the anonymous rows as the server sorts them, and if a hidden address may reach each."""
+        if user in self._sorted:
+            return self._sorted[user]
+        rows = [row for name in dict.fromkeys((user, b"")) for row in self._by_user.get(name, ())]
+        rows.sort(key=lambda row: row.host, reverse=True)
+        # The anonymous row wins only if it is strictly more specific than the named one.
+        rows.sort(key=lambda row: (pattern_rank(row.host, self._longest_host), not row.user))
+        candidates = self._sorted[user] = []
+        hosts: set[bytes] = set()
+        nets: list[HostPattern] = []
+        for row in rows:
+            pattern = self._patterns[row.host]
+            covered = row.host in hosts or any(net.covers(pattern) for net in nets)
+            candidates.append((row, pattern, not covered and pattern.may_match_hidden_address()))
+            if row not in self._appeared:
+                hosts.add(row.host)
+                nets += [pattern] * bool(pattern.net)
+        return candidates
 
 
 # ---------------------------------------------------------------------------------------------------------
