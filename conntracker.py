@@ -2115,8 +2115,11 @@ _SERVER_SQL = {
     " FROM mysql.proxies_priv WHERE Proxied_user <> ''",
     # InnoDB's tables in information_schema need the PROCESS privilege, as other accounts' sessions do.
     "all sessions": "SELECT 'process' FROM information_schema.INNODB_CMP LIMIT 1",
-    "sessions": "SELECT 'session', HEX(USER), HEX(HOST), HEX(COMMAND) FROM information_schema.PROCESSLIST"
-    " WHERE ID <> CONNECTION_ID()",
+    # Not those that nobody logged in for: threads of the server, and logins under way.
+    "sessions": "SELECT 'session', HEX(USER), HEX(HOST) FROM information_schema.PROCESSLIST"
+    " WHERE ID <> CONNECTION_ID() AND NOT (USER = 'system user' AND HOST = '')"
+    " AND NOT (USER = 'event_scheduler' AND COMMAND = 'Daemon')"
+    " AND NOT (USER = 'unauthenticated user' AND COMMAND = 'Connect')",
 }
 # Global privileges count only if granted to the account itself; a role's do not show in USER_PRIVILEGES.
 _DEFINER_SQL = {
@@ -2125,12 +2128,15 @@ _DEFINER_SQL = {
     " CONCAT('''', LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER())"
     " - 1 - CHAR_LENGTH(SUBSTRING_INDEX(CURRENT_USER(), '@', -1))),"
     " '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')",
-    "routines": "SELECT 'definer', HEX(definer), HEX(CONCAT(COUNT(*))) FROM mysql.proc GROUP BY HEX(definer)",
-    "events": "SELECT 'definer', HEX(definer), HEX(CONCAT(COUNT(*))) FROM mysql.event GROUP BY HEX(definer)",
-    "views": "SELECT 'definer', HEX(DEFINER), HEX(CONCAT(COUNT(*))) FROM information_schema.VIEWS"
-    " GROUP BY HEX(DEFINER)",
-    "triggers": "SELECT 'definer', HEX(DEFINER), HEX(CONCAT(COUNT(*))) FROM information_schema.TRIGGERS"
-    " GROUP BY HEX(DEFINER)",
+    **{
+        what: f"SELECT 'definer', HEX(definer), HEX(CONCAT(COUNT(*))) FROM {table} GROUP BY 2"
+        for what, table in (
+            ("routines", "mysql.proc"),
+            ("events", "mysql.event"),
+            ("views", "information_schema.VIEWS"),
+            ("triggers", "information_schema.TRIGGERS"),
+        )
+    },
 }
 # What allows to ask it, where that is not a matter of course.
 _NEEDED = {
@@ -2182,6 +2188,10 @@ class Proxy(NamedTuple):
 
     account: AccountRow
     proxied: AccountRow
+
+
+def _proxy(user: bytes, host: bytes, proxied_user: bytes, proxied_host: bytes) -> Proxy:
+    return Proxy(AccountRow(user, host), AccountRow(proxied_user, proxied_host))
 
 
 class Inventory(NamedTuple):
@@ -2237,12 +2247,10 @@ def take_inventory(client: str, defaults_file: str, timeout: float, want_definer
                 "utc_offset": _text(utc_offset),
                 **{_text(name): _text(value) for name, value in rows["setting"]},
             },
-            sessions=tuple(_sessions(rows)),
+            sessions=tuple(_session(*row) for row in rows.get("session", ())),
             sessions_complete=bool(rows.get("process")),
             definers=definers,
-            proxies=None
-            if "proxies" in failed
-            else tuple(Proxy(AccountRow(*row[:2]), AccountRow(*row[2:])) for row in rows.get("proxy", ())),
+            proxies=None if "proxies" in failed else tuple(_proxy(*row) for row in rows.get("proxy", ())),
             own_account=_split_account(own_account),
             missing=tuple(missing),
         )
@@ -2354,13 +2362,9 @@ def _account(row: Sequence[bytes]) -> Account:
     )
 
 
-def _sessions(rows: _Rows) -> Iterator[tuple[bytes, bytes]]:
-    """Give the sessions that somebody logged in for: no replication threads, no login under way."""
-    for user, host, command in rows.get("session", ()):
-        inner = (b"event_scheduler", b"Daemon"), (b"unauthenticated user", b"Connect")
-        if (user, host) == (b"system user", b"") or (user, command) in inner:
-            continue
-        yield user, re.sub(rb":\d+\Z", b"", host) if len(host) < _SESSION_HOST_WIDTH else b""
+def _session(user: bytes, host: bytes) -> tuple[bytes, bytes]:
+    # A longer host was cut, and its port with it.
+    return user, re.sub(rb":\d+\Z", b"", host) if len(host) < _SESSION_HOST_WIDTH else b""
 
 
 def load_accounts_file(path: str, now: int) -> Inventory:
@@ -2372,7 +2376,11 @@ def load_accounts_file(path: str, now: int) -> Inventory:
 
     try:
         with open(path, "rb") as file:
-            return _inventory_of_file(json.loads(file.read().decode("utf-8")), now)
+            data = json.loads(file.read().decode("utf-8"))
+        server, listed = _members(data, ("server", dict, {}), ("accounts", list, ...))
+        version, skip = _members(server, ("version", str, ""), ("skip_name_resolve", bool, False))
+        settings = {"version": version, "skip_name_resolve": "ON" if skip else "OFF"}
+        return Inventory("file", now, _accounts_of_file(listed), settings)
     except OSError as error:
         reason = str(error.strerror)
     except InventoryError as error:
@@ -2382,49 +2390,42 @@ def load_accounts_file(path: str, now: int) -> Inventory:
     raise InventoryError(f"accounts file: {visible_text(path)}: {reason}")
 
 
-def _inventory_of_file(data: Any, now: int) -> Inventory:
-    server = _member(data, "server", dict, {})
-    accounts = tuple(_account_of_file(item, i) for i, item in enumerate(_member(data, "accounts", list), 1))
+def _accounts_of_file(listed: Sequence[Any]) -> tuple[Account, ...]:
+    accounts: dict[AccountRow, Account] = {}
+    for number, item in enumerate(listed, 1):
+        try:
+            account = _account_of_file(item)
+        except (InventoryError, UnicodeEncodeError) as error:
+            raise InventoryError(f"account {number}: {error}") from None
+        if accounts.setdefault(account.row, account) is not account:
+            raise InventoryError(f"account {visible_account(account.row)} is listed twice")
     if not accounts:
         raise InventoryError("'accounts' is empty")
-    row, count = Counter(account.row for account in accounts).most_common(1)[0]
-    if count > 1:
-        raise InventoryError(f"account {visible_account(row)} is listed twice")
-    skip = _member(server, "skip_name_resolve", bool, False)
-    settings = {"version": _member(server, "version", str, ""), "skip_name_resolve": "ON" if skip else "OFF"}
-    return Inventory("file", now, accounts, settings)
+    return tuple(accounts.values())
 
 
-def _account_of_file(item: Any, number: int) -> Account:
-    try:
-        since = _member(item, "known_since", str, "")
-        is_role = _member(item, "is_role", bool, False)
-        host = _member(item, "host", str).lower().encode()
-        return Account(
-            user=_member(item, "user", str).encode(),
-            host=b"" if is_role else host or b"%",
-            is_role=is_role,
-            locked=_member(item, "locked", bool, None),
-            expired=_member(item, "expired", bool, None),
-            plugin=_member(item, "plugin", str, ""),
-            known_since=_instant(since) if since else None,
-        )
-    except (InventoryError, UnicodeEncodeError) as error:
-        raise InventoryError(f"account {number}: {error}") from None
+def _account_of_file(item: Any) -> Account:
+    flags = (("is_role", bool, False), ("locked", bool, None), ("expired", bool, None))
+    texts = (("user", str, ...), ("host", str, ...), ("plugin", str, ""), ("known_since", str, ""))
+    user, host, plugin, since, is_role, locked, expired = _members(item, *texts, *flags)
+    host = "" if is_role else host.lower() or "%"
+    known_since = _instant(since) if since else None
+    return Account(user.encode(), host.encode(), is_role, locked, expired, plugin, known_since)
 
 
-def _member(data: Any, name: str, kind: type, *default: Any) -> Any:
-    """Give data[name] of the wanted type; null counts as absent."""
+def _members(data: Any, *wanted: tuple[str, type, Any]) -> list[Any]:
+    """Give members of a JSON object by name, type and default (`...`: there is none); null counts as absent."""
     if not isinstance(data, dict):
         raise InventoryError("an object {...} is needed")
-    value = data.get(name)
-    if value is None:
-        if not default:
+    values = []
+    for name, kind, default in wanted:
+        value = default if data.get(name) is None else data[name]
+        if value is ...:
             raise InventoryError(f"'{name}' is missing")
-        return default[0]
-    if not isinstance(value, kind):
-        raise InventoryError(f"'{name}' must be a {kind.__name__}, not {type(value).__name__}")
-    return value
+        if value is not default and not isinstance(value, kind):
+            raise InventoryError(f"'{name}' must be a {kind.__name__}, not {type(value).__name__}")
+        values.append(value)
+    return values
 
 
 def _instant(text: str) -> int:
@@ -2744,7 +2745,7 @@ class _Judge:
         seen = sorted(self._use.get(account.row, ()), key=lambda item: item.last_seen, reverse=True)
         past = [item for item in seen if item.last_seen <= self.now]
         verdict, reasons = self._verdict(account, seen, past)
-        keep = tuple(self._keep_reasons(account))
+        keep = self._keep_reasons(account)
         return AccountVerdict(
             account=account,
             verdict=verdict,
@@ -2794,21 +2795,20 @@ class _Judge:
             }
         return self._changes[user]
 
-    def _keep_reasons(self, account: Account) -> Iterator[str]:
+    def _keep_reasons(self, account: Account) -> tuple[str, ...]:
         knowledge, row = self.knowledge, account.row
         objects = (knowledge.definers or {}).get(row, 0)
-        for reason, holds in (
-            ("role", account.is_role),
-            ("system account", account.user in SYSTEM_USERS),
-            ("conntracker's own account", knowledge.own_account == row),
-            (f"definer of {objects} object" + "s" * (objects != 1), objects),
-            ("excluded", any(excluded(row, pattern) for pattern in self.excludes)),
-            ("named by a suspect record", row in self._suspected),
-            ("the server was not asked", knowledge.source != "server"),
-            ("definers not known", knowledge.source == "server" and knowledge.definers is None),
-        ):
-            if holds:
-                yield reason
+        reasons = {
+            "role": account.is_role,
+            "system account": account.user in SYSTEM_USERS,
+            "conntracker's own account": knowledge.own_account == row,
+            f"definer of {objects} object" + "s" * (objects != 1): objects,
+            "excluded": any(excluded(row, pattern) for pattern in self.excludes),
+            "named by a suspect record": row in self._suspected,
+            "the server was not asked": knowledge.source != "server",
+            "definers not known": knowledge.source == "server" and knowledge.definers is None,
+        }
+        return tuple(reason for reason, holds in reasons.items() if holds)
 
 
 def excluded(row: AccountRow, pattern: str) -> bool:
@@ -2835,8 +2835,10 @@ def _day(instant: int) -> str:
     return utc(instant)[:10]
 
 
-def utc(instant: int) -> str:
-    """Give an instant (epoch seconds) as 2026-01-31T00:00:00Z; out of the calendar's range as the number."""
+def utc(instant: int | None) -> str:
+    """Give an instant (epoch seconds) as 2026-01-31T00:00:00Z, None as '', one that no calendar has as the number."""
+    if instant is None:
+        return ""
     try:
         stamp = datetime.fromtimestamp(instant, timezone.utc)
     except (OverflowError, ValueError, OSError):
@@ -2920,7 +2922,7 @@ def _wrapped(label: str, text: str) -> Iterator[str]:
 
 
 def _minute(instant: int | None) -> str:
-    return "never" if instant is None else utc(instant)[:16].replace("T", " ")
+    return utc(instant)[:16].replace("T", " ") or "never"
 
 
 def _age(seconds: int) -> str:
@@ -2928,10 +2930,6 @@ def _age(seconds: int) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
-
-
-def _utc_or_none(instant: int | None) -> str | None:
-    return None if instant is None else utc(instant)
 
 
 def json_report(report: Report) -> str:
@@ -2951,9 +2949,9 @@ def json_report(report: Report) -> str:
             "skip_name_resolve": settings.get("skip_name_resolve", "").upper() in ("ON", "1"),
         },
         "tracking": {
-            "since": _utc_or_none(knowledge.tracking_since),
-            "until": _utc_or_none(knowledge.last_run),
-            "last_record": _utc_or_none(knowledge.last_record),
+            "since": utc(knowledge.tracking_since) or None,
+            "until": utc(knowledge.last_run) or None,
+            "last_record": utc(knowledge.last_record) or None,
             "gaps": [
                 {"began": utc(gap.began), "ended": utc(gap.ended), "reason": visible_text(gap.reason)}
                 for gap in knowledge.gaps
@@ -2961,7 +2959,7 @@ def json_report(report: Report) -> str:
         },
         "inventory": {
             "source": knowledge.source,
-            "taken_at": _utc_or_none(knowledge.inventory_at),
+            "taken_at": utc(knowledge.inventory_at) or None,
             "definers_known": knowledge.definers is not None,
             "sessions_complete": knowledge.sessions_complete,
         },
@@ -2970,8 +2968,8 @@ def json_report(report: Report) -> str:
         "problems": report.problems,
         "notes": report.notes,
         "accounts": [
-            {**_json_name("user", a.account.user), **_json_name("host", a.account.host), **_facts(a)}
-            for a in report.accounts
+            {**_facts(item), **_json_name("user", item.account.user), **_json_name("host", item.account.host)}
+            for item in report.accounts
         ],
     }
     return json.dumps(data, indent=2) + "\n"
@@ -2985,44 +2983,13 @@ def _json_name(key: str, name: bytes) -> dict[str, str]:
 
 
 def _facts(item: AccountVerdict) -> dict[str, Any]:
-    """Give what is told of an account besides its name, for programs."""
-    account = item.account
-    return {
-        "verdict": item.verdict,
-        "removable": item.removable,
-        "last_seen": _utc_or_none(item.last_seen),
-        "last_seen_certain": item.last_seen_certain,
-        "first_seen": _utc_or_none(item.first_seen),
-        "known_since": _utc_or_none(account.known_since),
-        "is_role": account.is_role,
-        "locked": account.locked,
-        "expired": account.expired,
-        "plugin": account.plugin,
-        "client_hosts": {
-            "count": len(item.client_hosts),
-            "newest": [visible(host) for host in item.client_hosts[:SHOWN_HOSTS]],
-        },
-        "evidence": item.evidence,
-        "keep_reasons": item.keep_reasons,
-        "reasons": item.reasons,
-    }
-
-
-_CSV_COLUMNS = (
-    "user",
-    "host",
-    "verdict",
-    "removable",
-    "last_seen",
-    "first_seen",
-    "known_since",
-    "locked",
-    "client_hosts",
-    "newest_hosts",
-    "evidence",
-    "keep_reasons",
-    "reasons",
-)
+    """Give all that is told of an account, for programs."""
+    facts: dict[str, Any] = {**item.account._asdict(), **item._asdict()}
+    del facts["account"]
+    facts.update({name: utc(facts[name]) or None for name in ("last_seen", "first_seen", "known_since")})
+    newest = [visible(host) for host in item.client_hosts[:SHOWN_HOSTS]]
+    facts["client_hosts"] = {"count": len(item.client_hosts), "newest": newest}
+    return facts
 
 
 def csv_report(report: Report) -> str:
@@ -3030,15 +2997,20 @@ def csv_report(report: Report) -> str:
     import csv
     import io
 
+    header = (
+        "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence,"
+        "keep_reasons,reasons"
+    )
+    columns = header.split(",")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(_CSV_COLUMNS)
+    writer.writerow(columns)
     for item in report.accounts:
         facts = _facts(item)
         hosts = facts["client_hosts"]
         user, host = visible(item.account.user), visible(item.account.host)
         facts.update(user=user, host=host, client_hosts=hosts["count"], newest_hosts=hosts["newest"])
-        writer.writerow(_not_a_formula(_cell(facts[column])) for column in _CSV_COLUMNS)
+        writer.writerow(_not_a_formula(_cell(facts[column])) for column in columns)
     return out.getvalue()
 
 
@@ -3058,34 +3030,27 @@ def prometheus_report(report: Report) -> str:
     knowledge = report.knowledge
     lines = ["# HELP conntracker_accounts Accounts by verdict.", "# TYPE conntracker_accounts gauge"]
     lines += [f'conntracker_accounts{{verdict="{verdict}"}} {report.counts[verdict]}' for verdict in VERDICTS]
-    for name, value, text in (
-        (
-            "accounts_removable",
-            len(report.removable),
-            "Accounts that are stale or never used, with nothing to keep them.",
-        ),
-        (
-            "window_seconds",
-            report.window_days * DAY,
-            "Length of the window in which an account must be used to be active.",
-        ),
-        ("tracking_start_timestamp_seconds", knowledge.tracking_since, "Time of the oldest record read."),
-        ("last_record_timestamp_seconds", knowledge.last_record, "Time of the newest record read."),
-        ("last_run_timestamp_seconds", knowledge.last_run, "Time of the last successful run."),
-        (
-            "inventory_timestamp_seconds",
-            knowledge.inventory_at,
-            "Time at which the server was last asked for its accounts.",
-        ),
-        ("gaps", report.gaps, "Stretches within the window whose records are lost."),
-        ("problems", len(report.problems), "Reasons for which no account is called unused."),
-        ("suspect_records", len(knowledge.suspects), "Login records that may be forged or torn."),
-        ("unparsed_records", knowledge.unparsed, "Records that could not be read."),
-    ):
+    # What each tells, behind its name.
+    metrics = {
+        "accounts_removable Accounts that are stale or never used, with nothing to keep them.": len(report.removable),
+        "window_seconds Length of the window in which an account must be used to be active.": report.window_days * DAY,
+        "tracking_start_timestamp_seconds Time of the oldest record read.": knowledge.tracking_since,
+        "last_record_timestamp_seconds Time of the newest record read.": knowledge.last_record,
+        "last_run_timestamp_seconds Time of the last successful run.": knowledge.last_run,
+        "inventory_timestamp_seconds Time at which the server was last asked for its accounts.": knowledge.inventory_at,
+        "gaps Stretches within the window whose records are lost.": report.gaps,
+        "problems Reasons for which no account is called unused.": len(report.problems),
+        "suspect_records Login records that may be forged or torn.": len(knowledge.suspects),
+        "unparsed_records Records that could not be read.": knowledge.unparsed,
+    }
+    for help_text, value in metrics.items():
+        name = help_text.split()[0]
         if value is not None:
-            lines.append(
-                f"# HELP conntracker_{name} {text}\n# TYPE conntracker_{name} gauge\nconntracker_{name} {value}"
-            )
+            lines += [
+                f"# HELP conntracker_{help_text}",
+                f"# TYPE conntracker_{name} gauge",
+                f"conntracker_{name} {value}",
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -3197,20 +3162,26 @@ class Status(NamedTuple):
 def tracker_status(knowledge: Knowledge, now: int, asked: bool) -> Status:
     """Judge the tracker itself; `now` in epoch seconds; `asked` tells that an inventory is wanted."""
     logins = [item for item in knowledge.evidence if item.kind == "login"]
+    newest = max((item.last_seen for item in logins), default=None)
+    silent = newest is None or not -CLOCK_SLACK <= now - newest <= SILENT_SECONDS
+    lost_until = max((gap.ended for gap in knowledge.gaps), default=None)
+    lost = "" if lost_until is None else f", the newest until {_minute(lost_until)}"
+    audit = "; ".join(_audit_problems(knowledge))
+    settings = "logins are logged" if knowledge.source == "server" else "not asked"
     checks = (
-        ("last run", *_run_state(knowledge, now)),
+        ("last run", *_run_state(knowledge.last_run, now)),
         ("tracking", _warning_if(not knowledge.tracking_since), f"since {_minute(knowledge.tracking_since)}"),
-        ("logins", *_login_state(logins, now)),
-        ("gaps", *_gap_state(knowledge, now)),
+        ("logins", _warning_if(silent), "none was ever seen" if newest is None else f"the newest {_minute(newest)}"),
+        ("gaps", _warning_if(lost_until and lost_until >= now - 7 * DAY), f"{len(knowledge.gaps)}{lost}"),
         ("suspect records", _warning_if(knowledge.suspects), str(len(knowledge.suspects))),
         ("unparsed records", _warning_if(knowledge.unparsed), str(knowledge.unparsed)),
-        ("audit settings", *_audit_state(knowledge)),
+        ("audit settings", STATUS_CRITICAL if audit else STATUS_GOOD, audit or settings),
         ("inventory", *(_inventory_state(knowledge, now) if asked else (STATUS_GOOD, "not configured"))),
     )
     facts = {
         "version": __version__,
-        "tracking_since": _utc_or_none(knowledge.tracking_since),
-        "last_run": _utc_or_none(knowledge.last_run),
+        "tracking_since": utc(knowledge.tracking_since) or None,
+        "last_run": utc(knowledge.last_run) or None,
         "accounts": len({(item.user, item.host) for item in logins}),
     }
     return Status(max(code for _, code, _ in checks), checks, facts)
@@ -3220,36 +3191,14 @@ def _warning_if(bad: object) -> int:
     return STATUS_WARNING if bad else STATUS_GOOD
 
 
-def _run_state(knowledge: Knowledge, now: int) -> tuple[int, str]:
-    if knowledge.last_run is None:
+def _run_state(last_run: int | None, now: int) -> tuple[int, str]:
+    if last_run is None:
         return STATUS_CRITICAL, "never"
-    lag, when = now - knowledge.last_run, _minute(knowledge.last_run)
+    lag = now - last_run
     if lag < -CLOCK_SLACK:
-        return STATUS_WARNING, f"{when}, in the future"
+        return STATUS_WARNING, f"{_minute(last_run)}, in the future"
     code = STATUS_CRITICAL if lag > FRESH_SECONDS else _warning_if(lag > LATE_RUN_SECONDS)
-    return code, f"{when}, {_age(max(lag, 0))} ago"
-
-
-def _login_state(logins: Sequence[Evidence], now: int) -> tuple[int, str]:
-    if not logins:
-        return STATUS_WARNING, "none was ever seen"
-    newest = max(item.last_seen for item in logins)
-    return _warning_if(not -CLOCK_SLACK <= now - newest <= SILENT_SECONDS), f"the newest {_minute(newest)}"
-
-
-def _gap_state(knowledge: Knowledge, now: int) -> tuple[int, str]:
-    if not knowledge.gaps:
-        return STATUS_GOOD, "0"
-    newest = max(gap.ended for gap in knowledge.gaps)
-    text = f"{len(knowledge.gaps)}, the newest until {_minute(newest)}"
-    return _warning_if(newest >= now - 7 * DAY), text
-
-
-def _audit_state(knowledge: Knowledge) -> tuple[int, str]:
-    problems = "; ".join(_audit_problems(knowledge))
-    if problems:
-        return STATUS_CRITICAL, problems
-    return STATUS_GOOD, "logins are logged" if knowledge.source == "server" else "not asked"
+    return code, f"{_minute(last_run)}, {_age(max(lag, 0))} ago"
 
 
 def _inventory_state(knowledge: Knowledge, now: int) -> tuple[int, str]:
@@ -3780,10 +3729,7 @@ def load_for_verdict(db: sqlite3.Connection, accounts_file: Inventory | None = N
         definers={AccountRow(*row): objects for *row, objects in db.execute("SELECT user, host, objects FROM definer")}
         if definers_at is not None and (asked or 0) - definers_at <= FRESH_SECONDS
         else None,
-        proxies=tuple(
-            Proxy(AccountRow(*row[:2]), AccountRow(*row[2:]))
-            for row in db.execute("SELECT user, host, proxied_user, proxied_host FROM proxy")
-        ),
+        proxies=tuple(_proxy(*row) for row in db.execute("SELECT user, host, proxied_user, proxied_host FROM proxy")),
         settings={name: str(meta[key]) for name, key in _META_SETTINGS.items() if meta.get(key) is not None},
         inventory_at=asked,
         inventory_error=meta.get("inventory_error") or "",
