@@ -2038,13 +2038,13 @@ class AccountMatcher:
         candidates = self._candidates(user if user in self._by_user else b"")
         if not host:
             return [row for row, _, _ in candidates]
-        if host != b"localhost":
-            return list(self._walk(candidates, (host,), not is_address(host), seen))
-        chosen = set(self._walk(candidates, (host,), False, seen))
-        if not self._skip_name_resolve or (seen is not None and seen < self._skip_since):
+        clients: list[tuple[bytes, ...]] = [(host,)]
+        resolved = not self._skip_name_resolve or (seen is not None and seen < self._skip_since)
+        if host == b"localhost" and resolved:
             # It was the socket or TCP (sql/hostname.cc).
-            for address in (b"127.0.0.1", b"::1"):
-                chosen.update(self._walk(candidates, (host, address), False, seen))
+            clients += [(host, b"127.0.0.1"), (host, b"::1")]
+        hidden = host != b"localhost" and not is_address(host)
+        chosen = {row for client in clients for row in self._walk(candidates, client, hidden, seen)}
         return [row for row, _, _ in candidates if row in chosen]
 
     def _walk(
@@ -2247,10 +2247,10 @@ def take_inventory(client: str, defaults_file: str, timeout: float, want_definer
                 "utc_offset": _text(utc_offset),
                 **{_text(name): _text(value) for name, value in rows["setting"]},
             },
-            sessions=tuple(_session(*row) for row in rows.get("session", ())),
+            sessions=tuple(itertools.starmap(_session, rows.get("session", ()))),
             sessions_complete=bool(rows.get("process")),
             definers=definers,
-            proxies=None if "proxies" in failed else tuple(_proxy(*row) for row in rows.get("proxy", ())),
+            proxies=None if "proxies" in failed else tuple(itertools.starmap(_proxy, rows.get("proxy", ()))),
             own_account=_split_account(own_account),
             missing=tuple(missing),
         )
@@ -2605,18 +2605,16 @@ def judge(knowledge: Knowledge, now: int, window_days: int, excludes: Sequence[s
         # Without any inventory the names of the log are shown, with the client's host in place of a host pattern.
         names = dict.fromkeys((item.user, item.host) for item in knowledge.evidence if item.kind != "change user")
         knowledge = knowledge._replace(accounts=tuple(Account(*name) for name in names))
+    notes = {
+        "file": "accounts taken from a file; not checked: open sessions, definers, audit settings",
+        "none": "no list of accounts: the hosts shown are the clients', and accounts never seen are not listed",
+        "server": "not checked: definers of routines, views, triggers and events" * (knowledge.definers is None),
+    }
     case = _Judge(knowledge, now, now - window_days * DAY, excludes)
-    judged = sorted(map(case.account, knowledge.accounts), key=_most_actionable)
-    notes = []
-    if knowledge.source == "file":
-        notes.append("accounts taken from a file; not checked: open sessions, definers, audit settings")
-    elif knowledge.source == "none":
-        notes.append("no list of accounts: the hosts shown are the clients', and accounts never seen are not listed")
-    elif knowledge.definers is None:
-        notes.append("not checked: definers of routines, views, triggers and events")
-    if case.unmatched:
-        notes.append(f"logins of {case.unmatched} (user, client host) pairs match no account that exists now")
-    return Report(now, window_days, knowledge, tuple(judged), tuple(case.problems), tuple(notes))
+    judged = tuple(sorted(map(case.account, knowledge.accounts), key=_most_actionable))
+    lost = f"logins of {case.unmatched} (user, client host) pairs match no account that exists now"
+    told = tuple(filter(None, (notes[knowledge.source], lost * bool(case.unmatched))))
+    return Report(now, window_days, knowledge, judged, tuple(case.problems), told)
 
 
 def _most_actionable(item: AccountVerdict) -> tuple[bool, int, int, bytes, bytes]:
@@ -3679,57 +3677,46 @@ def store_accounts_file(db: sqlite3.Connection, inventory: Inventory, now: int) 
     import json
 
     earlier = json.loads(_meta(db).get("accounts_file_known") or "{}")
-    known = {}
-    accounts = []
-    for account in inventory.accounts:
-        key = f"{account.user.hex()}@{account.host.hex()}"
-        known[key] = earlier.get(key, now)
-        since = known[key] if account.known_since is None else account.known_since
-        accounts.append(account._replace(known_since=since))
+    keys = [f"{account.user.hex()}@{account.host.hex()}" for account in inventory.accounts]
+    known = {key: earlier.get(key, now) for key in keys}
     _put_meta(db, {"accounts_file_known": json.dumps(known)})
+    accounts = (
+        account if account.known_since is not None else account._replace(known_since=known[key])
+        for account, key in zip(inventory.accounts, keys)
+    )
     return inventory._replace(accounts=tuple(accounts))
+
+
+_ALL_EVIDENCE = "SELECT kind, user, host, MIN(first_seen), MAX(last_seen) FROM evidence GROUP BY kind, user, host"
 
 
 def load_for_verdict(db: sqlite3.Connection, accounts_file: Inventory | None = None) -> Knowledge:
     """Read everything that the verdict rests on; with an accounts file its list replaces the stored one."""
     meta = _meta(db)
     knowledge = Knowledge(
-        evidence=tuple(
-            Evidence(*row)
-            for row in db.execute(
-                "SELECT kind, user, host, MIN(first_seen), MAX(last_seen) FROM evidence GROUP BY kind, user, host"
-            )
-        ),
-        suspects=tuple(Suspect(*row) for row in db.execute("SELECT user, host, seen FROM suspect")),
-        gaps=tuple(Gap(*row) for row in db.execute("SELECT began, ended, reason FROM gap ORDER BY began")),
+        evidence=tuple(itertools.starmap(Evidence, db.execute(_ALL_EVIDENCE))),
+        suspects=tuple(itertools.starmap(Suspect, db.execute("SELECT user, host, seen FROM suspect"))),
+        gaps=tuple(itertools.starmap(Gap, db.execute("SELECT began, ended, reason FROM gap ORDER BY began"))),
         tracking_since=meta.get("tracking_since"),
         last_record=meta.get("last_record"),
         last_run=meta.get("last_run"),
         unparsed=meta.get("unparsed") or 0,
     )
     if accounts_file is not None:
-        return knowledge._replace(
-            source="file",
-            accounts=accounts_file.accounts,
-            settings=accounts_file.settings,
-            inventory_at=accounts_file.taken_at,
-        )
+        source, taken_at, accounts, settings, *_ = accounts_file
+        return knowledge._replace(source=source, accounts=accounts, settings=settings, inventory_at=taken_at)
     accounts = tuple(
         Account(user, host, bool(is_role), _flag(locked), _flag(expired), plugin, since)
-        for user, host, is_role, locked, expired, plugin, since in db.execute(
-            "SELECT user, host, is_role, locked, expired, plugin, known_since FROM account"
-        )
+        for user, host, is_role, locked, expired, plugin, since, _ in db.execute("SELECT * FROM account")
     )
-    first, asked = meta.get("first_inventory") or 0, meta.get("inventory_at")
-    definers_at = meta.get("definers_at")
+    definers = {AccountRow(user, host): objects for user, host, objects in db.execute("SELECT * FROM definer")}
+    asked, definers_at = meta.get("inventory_at"), meta.get("definers_at")
     return knowledge._replace(
         source="server" if accounts else "none",
         accounts=accounts,
-        appeared={a.row: a.known_since for a in accounts if a.known_since is not None and a.known_since > first},
-        definers={AccountRow(*row): objects for *row, objects in db.execute("SELECT user, host, objects FROM definer")}
-        if definers_at is not None and (asked or 0) - definers_at <= FRESH_SECONDS
-        else None,
-        proxies=tuple(_proxy(*row) for row in db.execute("SELECT user, host, proxied_user, proxied_host FROM proxy")),
+        appeared={a.row: a.known_since or 0 for a in accounts if (a.known_since or 0) > (meta.get("first_inventory") or 0)},
+        definers=definers if definers_at and asked - definers_at <= FRESH_SECONDS else None,
+        proxies=tuple(itertools.starmap(_proxy, db.execute("SELECT * FROM proxy"))),
         settings={name: str(meta[key]) for name, key in _META_SETTINGS.items() if meta.get(key) is not None},
         inventory_at=asked,
         inventory_error=meta.get("inventory_error") or "",
