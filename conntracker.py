@@ -1922,6 +1922,12 @@ def pattern_parts(host: bytes) -> list[str]:
     return re.findall(r"%+|\\?.", host.decode("latin-1"), re.DOTALL)
 
 
+def _as_glob(part: str) -> str:
+    if part[0] == "%":
+        return "*"
+    return "?" if part == "_" else re.sub(r"[*?[]", r"[\g<0>]", part[-1])
+
+
 def pattern_rank(host: bytes, longest: int) -> tuple[int, int, int, int]:
     """Give what the server sorts host patterns by: the lower, the more specific; all zeros without a wildcard.
 
@@ -1942,20 +1948,13 @@ class HostPattern:
 
     def __init__(self, host: bytes) -> None:
         text = host.lower() or b"%"
-        parts = pattern_parts(text)
+        globs = [*map(_as_glob, pattern_parts(text))]
         self.net = _netmask(text)
-        self._literal = self._like = None
-        if any(part[0] in "%_" for part in parts):
-            # fnmatch's expressions never try a stretch twice, however many wildcards there are.
-            glob = (
-                "*" if part[0] == "%" else "?" if part == "_" else re.sub(r"[*?[]", r"[\g<0>]", part[-1])
-                for part in parts
-            )
-            self._like = re.compile(fnmatch.translate("".join(glob)).encode("latin-1"))
-        else:
-            self._literal = "".join(part[-1] for part in parts).encode("latin-1")
-        # A backslash stays before a literal `%` or `_`, which no address has.
-        self._shape = re.sub(rb"\\([^%_])", rb"\1", text)
+        self._exact = "*" not in globs and "?" not in globs
+        # fnmatch's expressions never try a stretch twice, however many wildcards there are.
+        self._like = re.compile(fnmatch.translate("".join(globs)).encode("latin-1"))
+        # The pattern without escapes; but a backslash stays before a literal `%` or `_`, which no address has.
+        self._plain = re.sub(rb"\\([^%_])", rb"\1", text)
         # Such rows are ignored by a server with skip_name_resolve (sql_acl.cc, hostname_requires_resolving).
         self.needs_names = text != b"localhost" and not re.search(rb"[:%_/]|^[0-9.]*\Z", text)
 
@@ -1964,28 +1963,28 @@ class HostPattern:
         if self.net:
             number = ipv4_number(host)
             return number is not None and number & self.net[1] == self.net[0]
-        return self._like.match(host) is not None if self._like else host == self._literal
+        return self._like.match(host) is not None
 
     def may_match_hidden_address(self) -> bool:
         """Tell if some client that has a name may match by its address; true when in doubt."""
         if self.net:
             return self.net[0] & self.net[1] == self.net[0]
-        if self._literal is not None:
+        if self._exact:
             # The name of these two is always localhost (sql/hostname.cc).
-            return is_address(self._literal) and self._literal not in (b"127.0.0.1", b"::1")
+            return is_address(self._plain) and self._plain not in (b"127.0.0.1", b"::1")
         octet = rb"(?:25[0-5]|2[0-4]\d|1?\d?\d|[\d%_]*[%_][\d%_]*)"
         # An IPv6 address with a name is global (2000::/3), local (fc00::/7, fe80::/10) or NAT64's (64:ff9b::/96).
         ipv6 = rb"(?:[23:%_]|f[cd%_]|fe[89ab%_]|6[4%_])[0-9a-f:%_]*"
-        return re.fullmatch(rb"%b(?:\.%b){0,3}|%b" % (octet, octet, ipv6), self._shape) is not None
+        return re.fullmatch(rb"%b(?:\.%b){0,3}|%b" % (octet, octet, ipv6), self._plain) is not None
 
-    def covers(self, other: HostPattern) -> bool:
-        """Tell if this is a netmask that admits every address that the other pattern admits."""
-        if not self.net:
+    def within(self, other: HostPattern) -> bool:
+        """Tell if the other is a netmask that admits every address that this pattern admits."""
+        if not other.net:
             return False
-        octets = list(itertools.takewhile(bytes.isdigit, other._shape.split(b".")[:4]))
+        octets = list(itertools.takewhile(bytes.isdigit, self._plain.split(b".")[:4]))
         around = sum(int(octet) << 24 - 8 * i for i, octet in enumerate(octets))
-        net, mask = other.net or (around, -1 << 32 - 8 * len(octets))
-        return mask & self.net[1] == self.net[1] and net & self.net[1] == self.net[0]
+        net, mask = self.net or (around, -1 << 32 - 8 * len(octets))
+        return mask & other.net[1] == other.net[1] and net & other.net[1] == other.net[0]
 
 
 def _netmask(text: bytes) -> tuple[int, int] | None:
@@ -2016,9 +2015,11 @@ class AccountMatcher:
         old = re.match(r"(?:5|10\.[0-5])\b", server_version) is not None
         self._longest_host = 60 if old else 255
         self._by_user: dict[bytes, list[AccountRow]] = {}
+        self._patterns: dict[bytes, HostPattern] = {}
         for row in rows:
             self._by_user.setdefault(row.user, []).append(row)
-        self._patterns = {row.host: HostPattern(row.host) for rows in self._by_user.values() for row in rows}
+            if row.host not in self._patterns:
+                self._patterns[row.host] = HostPattern(row.host)
         # The audit plugin cuts a long name: it logs the first bytes, then the length's low byte.
         cut, long = (64, 64) if old else (132, 133)
         self._logged_as: dict[bytes, list[bytes]] = {}
@@ -2030,54 +2031,44 @@ class AccountMatcher:
     def match(self, user: bytes, client_host: bytes, seen: int | None = None) -> Match:
         """Give the rows for a login at the instant `seen`; an empty client host stands for any host."""
         long_names = self._logged_as.get(user, [])
-        names = [*long_names, user]
-        rows = tuple(dict.fromkeys(row for name in names for row in self._possible(name, client_host.lower(), seen)))
-        return Match(rows, len(rows) == 1 and not long_names)
+        rows: dict[AccountRow, None] = {}
+        for name in (*long_names, user):
+            rows.update(dict.fromkeys(self._possible(name, client_host.lower(), seen)))
+        return Match(tuple(rows), len(rows) == 1 and not long_names)
 
-    def _possible(self, user: bytes, host: bytes, seen: int | None) -> list[AccountRow]:
-        candidates = self._candidates(user if user in self._by_user else b"")
-        if not host:
-            return [row for row, _, _ in candidates]
-        clients: list[tuple[bytes, ...]] = [(host,)]
+    def _possible(self, user: bytes, host: bytes, seen: int | None) -> Iterator[AccountRow]:
+        """Give the rows that may have been chosen, up to the first that would surely have been."""
+        clients: set[tuple[bytes, ...]] = {(host,)}
         resolved = not self._skip_name_resolve or (seen is not None and seen < self._skip_since)
         if host == b"localhost" and resolved:
             # It was the socket or TCP (sql/hostname.cc).
-            clients += [(host, b"127.0.0.1"), (host, b"::1")]
+            clients |= {(host, b"127.0.0.1"), (host, b"::1")}
         hidden = host != b"localhost" and not is_address(host)
-        chosen = {row for client in clients for row in self._walk(candidates, client, hidden, seen)}
-        return [row for row, _, _ in candidates if row in chosen]
-
-    def _walk(
-        self,
-        candidates: list[tuple[AccountRow, HostPattern, bool]],
-        client: tuple[bytes, ...],
-        hidden: bool,
-        seen: int | None,
-    ) -> Iterator[AccountRow]:
-        """Give the rows that may have been chosen, up to the first that would surely have been."""
-        for row, pattern, by_hidden_address in candidates:
+        for row, pattern, by_hidden_address in self._candidates(user if user in self._by_user else b""):
             if self._skip_name_resolve and pattern.needs_names and not hidden:
                 continue
-            matches = any(pattern.matches(host) for host in client)
-            if matches or (hidden and by_hidden_address):
+            matched = {client for client in clients if any(map(pattern.matches, client))}
+            if matched or not host or (hidden and by_hidden_address):
                 yield row
-            if matches and (seen is None or seen >= self._appeared.get(row, seen)):
-                return
+            if host and (seen is None or seen >= self._appeared.get(row, seen)):
+                clients -= matched
+                if not clients:
+                    return
 
     def _candidates(self, user: bytes) -> list[tuple[AccountRow, HostPattern, bool]]:
         """Give the user's and the anonymous rows as the server sorts them, and if a hidden address may reach each."""
         if user in self._sorted:
             return self._sorted[user]
-        rows = [row for name in dict.fromkeys((user, b"")) for row in self._by_user.get(name, ())]
-        rows.sort(key=lambda row: row.host, reverse=True)
-        # The anonymous row wins only if it is strictly more specific than the named one.
+        rows = self._by_user.get(user, []) + (self._by_user.get(b"", []) if user else [])
+        # Equal ones go by the pattern's text, backwards; the anonymous row wins only if it is strictly more specific.
+        rows.sort(reverse=True)
         rows.sort(key=lambda row: (pattern_rank(row.host, self._longest_host), not row.user))
         candidates = self._sorted[user] = []
         hosts: set[bytes] = set()
         nets: list[HostPattern] = []
         for row in rows:
             pattern = self._patterns[row.host]
-            covered = row.host in hosts or any(net.covers(pattern) for net in nets)
+            covered = row.host in hosts or any(map(pattern.within, nets))
             candidates.append((row, pattern, not covered and pattern.may_match_hidden_address()))
             if row not in self._appeared:
                 hosts.add(row.host)
@@ -2453,11 +2444,14 @@ def visible_text(text: str) -> str:
     r"""Do the same for text; a blank at either end shows as \x20."""
     if text.isprintable() and text[:1] != " " != text[-1:]:
         return text
-    shown = "".join(char if char.isprintable() else _escaped(ord(char)) for char in text)
+    shown = "".join(map(_visible_char, text))
     return re.sub(r"^ +| +\Z", lambda blanks: r"\x20" * len(blanks[0]), shown)
 
 
-def _escaped(code: int) -> str:
+def _visible_char(char: str) -> str:
+    code = ord(char)
+    if char.isprintable():
+        return char
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no text
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
@@ -2657,7 +2651,7 @@ def _inventory_problems(knowledge: Knowledge, now: int) -> Iterator[str]:
 def _audit_problems(knowledge: Knowledge) -> Iterator[str]:
     if knowledge.source != "server":
         return
-    setting = {name: visible_text(value) for name, value in knowledge.settings.items()}.get
+    setting = knowledge.settings.get
     if setting("audit_plugin") != "ACTIVE":
         yield "the audit plugin is not active on the server"
         return
@@ -2667,16 +2661,15 @@ def _audit_problems(knowledge: Knowledge) -> Iterator[str]:
         yield "the audit plugin cannot write its log (Server_audit_active is OFF)"
     events = setting("server_audit_events", "").upper().replace(" ", "")
     if events and "CONNECT" not in events.split(","):
-        yield f"server_audit_events is {events}: logins are not logged"
+        yield f"server_audit_events is {visible_text(events)}: logins are not logged"
     failed = setting("server_audit_writes_failed", "0")
     if failed != "0":
-        yield f"the audit plugin failed to write {failed} records (Server_audit_writes_failed)"
+        yield f"the audit plugin failed to write {visible_text(failed)} records (Server_audit_writes_failed)"
     # Each inventory is itself a login: a log silent for days is not the one that the server writes.
     taken, last = knowledge.inventory_at, knowledge.last_record
     if taken is not None and (last is None or last < taken - FRESH_SECONDS):
-        newest = "none" if last is None else _day(last)
-        log = setting("server_audit_current_log") or "another place"
-        yield f"the log that is read has no newer record than {newest}, though the server writes to {log}"
+        log = visible_text(setting("server_audit_current_log", "")) or "another place"
+        yield f"the log that is read has no newer record than {_day(last) or 'none'}, though the server writes to {log}"
 
 
 def _why(reason: str) -> str:
@@ -2702,16 +2695,18 @@ class _Judge:
         )
         self.unmatched = 0
         self._use: dict[AccountRow, list[Evidence]] = {}
+        self._nameless: list[Evidence] = []
         for item in knowledge.evidence:
             if item.kind != "change user":
                 self._lay_on_rows(item)
+            elif item.last_seen >= start:
+                self._nameless.append(item)
         for account, proxied in knowledge.proxies:
             # A session that acts for another account shows under its own name: it may be the use of both.
             for item in tuple(self._use.get(account, ())):
                 if item.kind.endswith("open session"):
                     acting = item._replace(kind="possible open session", certain=False)
                     self._use.setdefault(proxied, []).append(acting)
-        self._nameless = [item for item in knowledge.evidence if item.kind == "change user" and item.last_seen >= start]
         self._changes: dict[bytes, dict[AccountRow, Evidence]] = {}
         self._suspected = {row for item in knowledge.suspects if item.seen >= start for row in self._rows(*item).rows}
 
@@ -2829,7 +2824,7 @@ def _use_in_words(item: Evidence) -> str:
     return f"{item.kind} {_day(item.last_seen)}{client}{other}"
 
 
-def _day(instant: int) -> str:
+def _day(instant: int | None) -> str:
     return utc(instant)[:10]
 
 
@@ -2874,15 +2869,15 @@ def table_report(report: Report) -> str:
         f"window: {report.window_days} days, since {_minute(report.window_start)}",
         f"gaps in the window: {report.gaps or 'none'}",
         f"inventory: {source}{age}",
-        *(line for problem in report.problems for line in _wrapped("problem: ", problem)),
-        *(line for note in report.notes for line in _wrapped("note: ", note)),
+        *_wrapped("problem: ", *report.problems),
+        *_wrapped("note: ", *report.notes),
         "",
         f"  {'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE",
-        *(line for item in report.accounts for line in _table_rows(item, width, report.problems)),
-        "",
-        f"{len(report.accounts)} accounts: {totals}; {len(report.removable)} removable (*)",
     ]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    for item in report.accounts:
+        lines += _table_rows(item, width, report.problems)
+    lines += ["", f"{len(report.accounts)} accounts: {totals}; {len(report.removable)} removable (*)"]
+    return "\n".join(map(str.rstrip, lines)) + "\n"
 
 
 def _table_rows(item: AccountVerdict, width: int, problems: Sequence[str]) -> Iterator[str]:
@@ -2908,15 +2903,17 @@ def _table_rows(item: AccountVerdict, width: int, problems: Sequence[str]) -> It
             yield from _wrapped(f"      {label}: ", text)
 
 
-def _wrapped(label: str, text: str) -> Iterator[str]:
-    """Break a long text at blanks, or anywhere in a long word, to the table's width."""
+def _wrapped(label: str, *texts: str) -> Iterator[str]:
+    """Label long texts, and break them at blanks, or anywhere in a long word, to the table's width."""
     room = TABLE_WIDTH - len(label)
-    while len(text) > room:
-        cut = text.rfind(" ", room // 2, room + 1)
-        cut = room if cut < 0 else cut
-        yield label + text[:cut]
-        label, text = " " * len(label), text[cut:].lstrip()
-    yield label + text
+    for text in texts:
+        start, rest = label, text
+        while len(rest) > room:
+            cut = rest.rfind(" ", room // 2, room + 1)
+            cut = room if cut < 0 else cut
+            yield start + rest[:cut]
+            start, rest = " " * len(label), rest[cut:].lstrip()
+        yield start + rest
 
 
 def _minute(instant: int | None) -> str:
@@ -2938,13 +2935,14 @@ def json_report(report: Report) -> str:
     import json
 
     knowledge = report.knowledge
-    settings = {name: visible_text(value) for name, value in knowledge.settings.items()}
+    setting = knowledge.settings.get
+    named = ("hostname", "version", "datadir", "system_time_zone")
     data = {
         "schema": REPORT_SCHEMA,
         "generated_at": utc(report.now),
         "server": {
-            **{name: settings.get(name) or None for name in ("hostname", "version", "datadir", "system_time_zone")},
-            "skip_name_resolve": settings.get("skip_name_resolve", "").upper() in ("ON", "1"),
+            **{name: visible_text(setting(name, "")) or None for name in named},
+            "skip_name_resolve": setting("skip_name_resolve", "").upper() in ("ON", "1"),
         },
         "tracking": {
             "since": utc(knowledge.tracking_since) or None,
@@ -3089,18 +3087,18 @@ def sql_statement(row: AccountRow, action: str) -> str:
     characters that do not show goes into hex, so that the script has one statement a line and hides nothing.
     """
     try:
-        names = [name.decode("utf-8") for name in row]
+        user, host = row.user.decode("utf-8"), row.host.decode("utf-8")
     except UnicodeDecodeError:
         return "-- a name that is not UTF-8 cannot be written in SQL:"
-    if not row.host or any(name.endswith(" ") for name in names):
+    if not host or user.endswith(" ") or host.endswith(" "):
         # The server would take an empty host for '%' and drop blanks at the end: another account's name.
         return "-- a name that SQL cannot tell from another's:"
-    shows = all(visible_text(name) == name for name in names)
-    if shows and not set("".join(names)) & set("'\\"):
-        quoted = [f"'{name}'" for name in names]
+    shows = (visible_text(user), visible_text(host)) == (user, host)
+    if shows and not set(user + host) & set("'\\"):
+        account = f"'{user}'@'{host}'"
     else:
-        quoted = ["`" + name.replace("`", "``") + "`" for name in names]
-    statement = f"ALTER USER {'@'.join(quoted)} ACCOUNT {action}"
+        account = "`{}`@`{}`".format(user.replace("`", "``"), host.replace("`", "``"))
+    statement = f"ALTER USER {account} ACCOUNT {action}"
     return f"{statement};" if shows else f"EXECUTE IMMEDIATE CONVERT(x'{statement.encode().hex()}' USING utf8mb4);"
 
 
@@ -3714,7 +3712,9 @@ def load_for_verdict(db: sqlite3.Connection, accounts_file: Inventory | None = N
     return knowledge._replace(
         source="server" if accounts else "none",
         accounts=accounts,
-        appeared={a.row: a.known_since or 0 for a in accounts if (a.known_since or 0) > (meta.get("first_inventory") or 0)},
+        appeared={
+            a.row: a.known_since or 0 for a in accounts if (a.known_since or 0) > (meta.get("first_inventory") or 0)
+        },
         definers=definers if definers_at and asked - definers_at <= FRESH_SECONDS else None,
         proxies=tuple(itertools.starmap(_proxy, db.execute("SELECT * FROM proxy"))),
         settings={name: str(meta[key]) for name, key in _META_SETTINGS.items() if meta.get(key) is not None},
