@@ -1950,9 +1950,9 @@ class HostPattern:
         text = host.lower() or b"%"
         globs = [*map(_as_glob, pattern_parts(text))]
         self.net = _netmask(text)
-        self._exact = "*" not in globs and "?" not in globs
+        self.literal = None if self.net or "*" in globs or "?" in globs else re.sub(rb"\\(.)", rb"\1", text, flags=re.S)
         # fnmatch's expressions never try a stretch twice, however many wildcards there are.
-        self._like = re.compile(fnmatch.translate("".join(globs)).encode("latin-1"))
+        self._like = re.compile(fnmatch.translate("".join(globs)).encode("latin-1")) if self.literal is None else None
         # The pattern without escapes; but a backslash stays before a literal `%` or `_`, which no address has.
         self._plain = re.sub(rb"\\([^%_])", rb"\1", text)
         # Such rows are ignored by a server with skip_name_resolve (sql_acl.cc, hostname_requires_resolving).
@@ -1963,15 +1963,15 @@ class HostPattern:
         if self.net:
             number = ipv4_number(host)
             return number is not None and number & self.net[1] == self.net[0]
-        return self._like.match(host) is not None
+        return self._like.match(host) is not None if self._like else host == self.literal
 
     def may_match_hidden_address(self) -> bool:
         """Tell if some client that has a name may match by its address; true when in doubt."""
         if self.net:
             return self.net[0] & self.net[1] == self.net[0]
-        if self._exact:
+        if self.literal is not None:
             # The name of these two is always localhost (sql/hostname.cc).
-            return is_address(self._plain) and self._plain not in (b"127.0.0.1", b"::1")
+            return is_address(self.literal) and self.literal not in (b"127.0.0.1", b"::1")
         octet = rb"(?:25[0-5]|2[0-4]\d|1?\d?\d|[\d%_]*[%_][\d%_]*)"
         # An IPv6 address with a name is global (2000::/3), local (fc00::/7, fe80::/10) or NAT64's (64:ff9b::/96).
         ipv6 = rb"(?:[23:%_]|f[cd%_]|fe[89ab%_]|6[4%_])[0-9a-f:%_]*"
@@ -2044,8 +2044,9 @@ class AccountMatcher:
             # It was the socket or TCP (sql/hostname.cc).
             clients |= {(host, b"127.0.0.1"), (host, b"::1")}
         hidden = host != b"localhost" and not is_address(host)
+        literals = {None}.union(*clients)
         for row, pattern, by_hidden_address in self._candidates(user if user in self._by_user else b""):
-            if self._skip_name_resolve and pattern.needs_names and not hidden:
+            if not hidden and (pattern.literal not in literals or (self._skip_name_resolve and pattern.needs_names)):
                 continue
             matched = {client for client in clients if any(map(pattern.matches, client))}
             if matched or not host or (hidden and by_hidden_address):
