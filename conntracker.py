@@ -1950,9 +1950,12 @@ class HostPattern:
         text = host.lower() or b"%"
         globs = [*map(_as_glob, pattern_parts(text))]
         self.net = _netmask(text)
-        self.literal = None if self.net or "*" in globs or "?" in globs else re.sub(rb"\\(.)", rb"\1", text, flags=re.S)
-        # fnmatch's expressions never try a stretch twice, however many wildcards there are.
-        self._like = re.compile(fnmatch.translate("".join(globs)).encode("latin-1")) if self.literal is None else None
+        self.literal = self._like = None
+        if "*" in globs or "?" in globs:
+            # fnmatch's expressions never try a stretch twice, however many wildcards there are.
+            self._like = re.compile(fnmatch.translate("".join(globs)).encode("latin-1"))
+        elif not self.net:
+            self.literal = re.sub(rb"\\(.)", rb"\1", text, flags=re.DOTALL)
         # The pattern without escapes; but a backslash stays before a literal `%` or `_`, which no address has.
         self._plain = re.sub(rb"\\([^%_])", rb"\1", text)
         # Such rows are ignored by a server with skip_name_resolve (sql_acl.cc, hostname_requires_resolving).
@@ -2071,9 +2074,11 @@ class AccountMatcher:
             pattern = self._patterns[row.host]
             covered = row.host in hosts or any(map(pattern.within, nets))
             candidates.append((row, pattern, not covered and pattern.may_match_hidden_address()))
-            if row not in self._appeared:
-                hosts.add(row.host)
-                nets += [pattern] * bool(pattern.net)
+            if row in self._appeared:
+                continue
+            hosts.add(row.host)
+            if pattern.net:
+                nets.append(pattern)
         return candidates
 
 
@@ -2254,8 +2259,8 @@ def take_inventory(client: str, defaults_file: str, timeout: float, want_definer
 def _ask_definers(client: str, defaults_file: str, timeout: float) -> Mapping[AccountRow, int]:
     """Count the objects of each definer; raises InventoryError unless every kind of object was visible."""
     rows, failed = _ask(client, defaults_file, timeout, _DEFINER_SQL)
-    for what, reason in failed.items():
-        raise InventoryError(_lack(what, reason))
+    if failed:
+        raise InventoryError(_lack(*next(iter(failed.items()))))
     for what, privilege in (("views", [b"SHOW VIEW"]), ("triggers", [b"TRIGGER"])):
         if privilege not in rows.get("privilege", ()):
             raise InventoryError(_lack(what, "not all are visible"))
@@ -2281,7 +2286,7 @@ def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]
     if defaults_file and not os.access(defaults_file, os.R_OK):
         raise InventoryError(f"inventory: cannot read the client's defaults file: {visible_text(defaults_file)}")
     seconds = str(max(int(timeout), 1))
-    options = [f"--defaults-file={defaults_file}"] * bool(defaults_file) + [*_CLIENT_OPTIONS]
+    options = (f"--defaults-file={defaults_file}", *_CLIENT_OPTIONS) if defaults_file else _CLIENT_OPTIONS
     try:
         done = subprocess.run(
             [path, *options, f"--connect-timeout={seconds}"],
@@ -2600,16 +2605,18 @@ def judge(knowledge: Knowledge, now: int, window_days: int, excludes: Sequence[s
         # Without any inventory the names of the log are shown, with the client's host in place of a host pattern.
         names = dict.fromkeys((item.user, item.host) for item in knowledge.evidence if item.kind != "change user")
         knowledge = knowledge._replace(accounts=tuple(Account(*name) for name in names))
-    notes = {
-        "file": "accounts taken from a file; not checked: open sessions, definers, audit settings",
-        "none": "no list of accounts: the hosts shown are the clients', and accounts never seen are not listed",
-        "server": "not checked: definers of routines, views, triggers and events" * (knowledge.definers is None),
-    }
     case = _Judge(knowledge, now, now - window_days * DAY, excludes)
     judged = tuple(sorted(map(case.account, knowledge.accounts), key=_most_actionable))
-    lost = f"logins of {case.unmatched} (user, client host) pairs match no account that exists now"
-    told = tuple(filter(None, (notes[knowledge.source], lost * bool(case.unmatched))))
-    return Report(now, window_days, knowledge, judged, tuple(case.problems), told)
+    notes = []
+    if knowledge.source == "file":
+        notes.append("accounts taken from a file; not checked: open sessions, definers, audit settings")
+    elif knowledge.source == "none":
+        notes.append("no list of accounts: the hosts shown are the clients', and accounts never seen are not listed")
+    elif knowledge.definers is None:
+        notes.append("not checked: definers of routines, views, triggers and events")
+    if case.unmatched:
+        notes.append(f"logins of {case.unmatched} (user, client host) pairs match no account that exists now")
+    return Report(now, window_days, knowledge, judged, tuple(case.problems), tuple(notes))
 
 
 def _most_actionable(item: AccountVerdict) -> tuple[bool, int, int, bytes, bytes]:
@@ -3708,14 +3715,13 @@ def load_for_verdict(db: sqlite3.Connection, accounts_file: Inventory | None = N
         Account(user, host, bool(is_role), _flag(locked), _flag(expired), plugin, since)
         for user, host, is_role, locked, expired, plugin, since, _ in db.execute("SELECT * FROM account")
     )
+    listed = {account.row: account.known_since or 0 for account in accounts}
     definers = {AccountRow(user, host): objects for user, host, objects in db.execute("SELECT * FROM definer")}
     asked, definers_at = meta.get("inventory_at"), meta.get("definers_at")
     return knowledge._replace(
         source="server" if accounts else "none",
         accounts=accounts,
-        appeared={
-            a.row: a.known_since or 0 for a in accounts if (a.known_since or 0) > (meta.get("first_inventory") or 0)
-        },
+        appeared={row: since for row, since in listed.items() if since > meta["first_inventory"]},
         definers=definers if definers_at and asked - definers_at <= FRESH_SECONDS else None,
         proxies=tuple(itertools.starmap(_proxy, db.execute("SELECT * FROM proxy"))),
         settings={name: str(meta[key]) for name, key in _META_SETTINGS.items() if meta.get(key) is not None},
