@@ -2604,7 +2604,7 @@ def judge(knowledge: Knowledge, now: int, window_days: int, excludes: Sequence[s
     if not knowledge.accounts:
         # Without any inventory the names of the log are shown, with the client's host in place of a host pattern.
         names = dict.fromkeys((item.user, item.host) for item in knowledge.evidence if item.kind != "change user")
-        knowledge = knowledge._replace(accounts=tuple(Account(*name) for name in names))
+        knowledge = knowledge._replace(accounts=tuple(itertools.starmap(Account, names)))
     case = _Judge(knowledge, now, now - window_days * DAY, excludes)
     judged = tuple(sorted(map(case.account, knowledge.accounts), key=_most_actionable))
     notes = []
@@ -3165,8 +3165,8 @@ class Status(NamedTuple):
 
 def tracker_status(knowledge: Knowledge, now: int, asked: bool) -> Status:
     """Judge the tracker itself; `now` in epoch seconds; `asked` tells that an inventory is wanted."""
-    logins = [item for item in knowledge.evidence if item.kind == "login"]
-    newest = max((item.last_seen for item in logins), default=None)
+    logins = {(item.user, item.host): item.last_seen for item in knowledge.evidence if item.kind == "login"}
+    newest = max(logins.values(), default=None)
     silent = newest is None or not -CLOCK_SLACK <= now - newest <= SILENT_SECONDS
     lost_until = max((gap.ended for gap in knowledge.gaps), default=None)
     lost = "" if lost_until is None else f", the newest until {_minute(lost_until)}"
@@ -3186,7 +3186,7 @@ def tracker_status(knowledge: Knowledge, now: int, asked: bool) -> Status:
         "version": __version__,
         "tracking_since": utc(knowledge.tracking_since) or None,
         "last_run": utc(knowledge.last_run) or None,
-        "accounts": len({(item.user, item.host) for item in logins}),
+        "accounts": len(logins),
     }
     return Status(max(code for _, code, _ in checks), checks, facts)
 
