@@ -41,7 +41,6 @@ import fcntl
 import fnmatch
 import functools
 import glob
-import io
 import itertools
 import marshal
 import operator
@@ -61,7 +60,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
-from dataclasses import replace
 from datetime import datetime
 from datetime import timedelta
 from datetime import timezone
@@ -70,9 +68,7 @@ from typing import IO
 from typing import Any
 from typing import NamedTuple
 from typing import NoReturn
-from typing import Optional
 from typing import TypeVar
-from typing import Union
 from typing import cast
 
 __version__ = "1.0.0"
@@ -1950,35 +1946,21 @@ class Clocks:
 # ---------------------------------------------------------------------------------------------------------
 #
 # The rules are those of sql/sql_acl.cc (find_user_or_anon, acl_user_compare, compare_hostname, calc_ip) and
-# sql/sql_acl_getsort.inl of MariaDB 10.5 to 11.8. The log gives the client's host as the server showed it:
-# the resolved name or, without a name, the address. A name hides the address, so rows that hold an address
-# pattern and stand before the first row that the name matches may have been chosen: a possible match only.
-
-_ANY_ONE = -1  # the wildcard `_` among the bytes of a pattern
-_NETMASK = re.compile(rb"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})/(\d+)\.(\d+)\.(\d+)\.(\d+)\Z")
-_OCTETS_THEN_ANY = re.compile(rb"(?:\d{1,3}\.){1,3}%+\Z")
-_LEADING_OCTETS = re.compile(rb"(?:\d{1,3}\.){0,3}")
-# First groups of an IPv6 address that a client with a name can have: global, unique local, link local, NAT64.
-_HEX = b"0123456789abcdef"
-_IPV6_FIRST_GROUPS = (
-    (b"23", _HEX, _HEX, _HEX),
-    (b"f", b"cd", _HEX, _HEX),
-    (b"f", b"e", b"89ab", _HEX),
-    (b"6", b"4"),
-)
-_ALL_ONES = 0xFFFFFFFF
+# sql/sql_acl_getsort.inl of MariaDB 10.5 to 11.8: the rows of the user and the anonymous ones are sorted by how
+# specific their host patterns are, and the first that the client's name or address matches is chosen.  The log gives
+# the client's host as the server showed it: the resolved name or, without a name, the address.  A name hides the
+# address, so rows that an address may match, and that stand before the first row that the name matches, may have been
+# chosen: a possible match only.
 
 
-@dataclass(frozen=True)
-class AccountRow:
+class AccountRow(NamedTuple):
     """The key of an account: user name and host pattern, as the server stores them (UTF-8 bytes)."""
 
     user: bytes
     host: bytes
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """The rows that the server may have chosen for a login, most specific first.
 
     `certain` is true for exactly one row when nothing that the server knew is hidden from us.
@@ -1988,227 +1970,96 @@ class Match:
     certain: bool
 
 
-def pattern_rank(host: bytes, longest: int) -> int:
-    """Give the number by which the server sorts host patterns: the lower, the more specific; 0 = no wildcard.
-
-    `longest` is the width of the Host column in characters. Source: sql/sql_acl_getsort.inl, get_magic_sort.
-    """
-    literal = single = many = prefix = i = 0
-    while i < len(host):
-        char = host[i : i + 1]
-        if char in (b"%", b"_"):
-            if not many and not single:
-                prefix = literal
-            if char == b"_":
-                single += 1
-            else:
-                many += 1
-                while host[i + 1 : i + 2] == b"%":
-                    i += 1
-        else:
-            i += char == b"\\" and i + 1 < len(host)
-            literal += 1
-        i += 1
-    free = max(longest - literal - single, 0) if many else 0
-    many, single = min(many, 31), min(single, 31)
-    if free > single:
-        return (((free * 2 + 1) * (longest + 1) + many) * 32 + single) * (longest + 1) + prefix
-    return ((single * 2 * (longest + 1) + free) * 32 + many) * (longest + 1) + prefix
-
-
-def _segments(host: bytes) -> list[list[int]]:
-    """Split a pattern at its `%` into runs of bytes and `_` (as _ANY_ONE), escapes resolved."""
-    runs: list[list[int]] = [[]]
-    i = 0
-    while i < len(host):
-        char = host[i]
-        if char == 0x25:
-            runs.append([])
-        elif char == 0x5F:
-            runs[-1].append(_ANY_ONE)
-        else:
-            if char == 0x5C and i + 1 < len(host):
-                i += 1
-                char = host[i]
-            runs[-1].append(char)
-        i += 1
-    return runs
-
-
-def _run_regex(run: Sequence[int]) -> re.Pattern[bytes]:
-    # NUL stands for a `%` when one pattern is tried on another; `_` must not swallow it.
-    return re.compile(b"".join(b"[^\\x00]" if c == _ANY_ONE else re.escape(bytes([c])) for c in run), re.DOTALL)
-
-
-class HostPattern:
-    """One host pattern of an account row, ready to be compared with client hosts."""
-
-    def __init__(self, host: bytes) -> None:
-        text = host.lower() or b"%"
-        runs = _segments(text)
-        self.net = _netmask(text)
-        self.exact = bytes(runs[0]) if len(runs) == 1 and _ANY_ONE not in runs[0] and not self.net else None
-        self._runs = [_run_regex(run) for run in runs]
-        self._tail = len(runs[-1])
-        self.as_text = b"\x00".join(bytes(1 if c == _ANY_ONE else c for c in run) for run in runs)
-        self.bound, self.bound_is_exact = self._ipv4_bound(text)
-        # Such rows are ignored by a server with skip_name_resolve (sql_acl.cc, hostname_requires_resolving).
-        self.needs_names = text != b"localhost" and not re.search(rb"[:%_/]|^[0-9.]*\Z", text)
-
-    def _ipv4_bound(self, text: bytes) -> tuple[tuple[int, int], bool]:
-        """Give (network, mask) around all IPv4 addresses admitted, and whether it holds just those."""
-        if self.net:
-            return self.net, True
-        if self.exact is not None:
-            address = ipv4_number(self.exact)
-            return ((0, 0), False) if address is None else ((address, _ALL_ONES), True)
-        known = _LEADING_OCTETS.match(text)
-        octets = [int(part) for part in known.group().split(b".")[:-1]] if known else []
-        if any(octet > 255 for octet in octets):
-            return (0, 0), False
-        net = sum(octet << (24 - 8 * i) for i, octet in enumerate(octets))
-        return (net, _ALL_ONES ^ (_ALL_ONES >> (8 * len(octets)))), bool(_OCTETS_THEN_ANY.match(text))
-
-    def matches_text(self, text: bytes) -> bool:
-        """Compare with a lower-case name or address, wildcards and all (sql/sql_acl.cc, wild_compare)."""
-        first, *rest = self._runs
-        start = first.match(text)
-        if not start:
-            return False
-        if not rest:
-            return start.end() == len(text)
-        position = start.end()
-        for run in rest[:-1]:
-            found = run.search(text, position)
-            if not found:
-                return False
-            position = found.end()
-        last = len(text) - self._tail
-        return last >= position and rest[-1].match(text, last) is not None
-
-    def admits(self, name: bytes | None, address: bytes | None) -> bool:
-        """Tell if a client with this name and address may use the row (sql/sql_acl.cc, compare_hostname)."""
-        if self.net:
-            number = None if address is None else ipv4_number(address)
-            return number is not None and number & self.net[1] == self.net[0]
-        return any(text is not None and self.matches_text(text) for text in (name, address))
-
-    def may_match_address(self) -> bool:
-        """Tell if some client that has a name besides its address could be admitted for its address."""
-        if self.net:
-            return self.net[0] & self.net[1] == self.net[0]
-        if self.exact is not None:
-            return is_address(self.exact) and self.exact not in (b"127.0.0.1", b"::1")
-        text = self.as_text
-        if not text.strip(b"\x00\x01"):
-            return True
-        return _could_be_ipv4(text) or _could_be_ipv6(text)
-
-    def covers(self, other: HostPattern) -> bool:
-        """Tell for sure that every address `other` admits is admitted here too; False when in doubt."""
-        net, mask = self.bound
-        inner_net, inner_mask = other.bound
-        if self.bound_is_exact and inner_mask and inner_mask & mask == mask and inner_net & mask == net:
-            return True
-        return not self.net and not other.net and self.matches_text(other.as_text)
-
-
 def ipv4_number(text: bytes) -> int | None:
     """Give a dotted IPv4 address as a number, None for anything else (sql/sql_acl.cc, calc_ip)."""
     parts = text.split(b".")
     if len(parts) != 4 or not all(part.isdigit() and int(part) < 256 for part in parts):
         return None
-    return sum(int(part) << (24 - 8 * i) for i, part in enumerate(parts))
+    return int.from_bytes(bytes(map(int, parts)), "big")
 
 
-@functools.lru_cache(maxsize=1 << 16)
 def is_address(host: bytes) -> bool:
-    """Tell if a client host is an IP address as the server writes it, not a name."""
-    import ipaddress
+    """Tell if a client host is an IP address: a host name has no colon and is not four numbers."""
+    return b":" in host or ipv4_number(host) is not None
 
-    if b":" not in host:
-        return ipv4_number(host) is not None
-    try:
-        ipaddress.ip_address(host.decode("ascii"))
-    except ValueError:
-        return False
-    return True
+
+def pattern_parts(host: bytes) -> list[str]:
+    r"""Split a host pattern into runs of `%`, single `_`, and characters, each after its backslash if it has one."""
+    return re.findall(r"%+|\\?.", host.decode("latin-1"), re.DOTALL)
+
+
+def _as_glob(part: str) -> str:
+    if part[0] == "%":
+        return "*"
+    return "?" if part == "_" else re.sub(r"[*?[]", r"[\g<0>]", part[-1])
+
+
+def pattern_rank(host: bytes, longest: int) -> tuple[int, int, int, int]:
+    """Give what the server sorts host patterns by: the lower, the more specific; all zeros without a wildcard.
+
+    `longest` is the width of the Host column in characters.  Source: sql/sql_acl_getsort.inl, get_magic_sort.
+    """
+    parts = pattern_parts(host)
+    wild = [place for place, part in enumerate(parts) if part[0] in "%_"]
+    prefix = wild[0] if wild else 0
+    single = parts.count("_")
+    many = len(wild) - single
+    free = max(longest - len(parts) + many, 0) if many else 0
+    many, single = min(many, 31), min(single, 31)
+    return (free * 2 + 1, many, single, prefix) if free > single else (single * 2, free, many, prefix)
+
+
+class HostPattern:
+    """One host pattern of account rows, ready to be compared with client hosts."""
+
+    def __init__(self, host: bytes) -> None:
+        text = host.lower() or b"%"
+        globs = [*map(_as_glob, pattern_parts(text))]
+        self.net = _netmask(text)
+        self.literal = self._like = None
+        if "*" in globs or "?" in globs:
+            # fnmatch's expressions never try a stretch twice, however many wildcards there are.
+            self._like = re.compile(fnmatch.translate("".join(globs)).encode("latin-1"))
+        elif not self.net:
+            self.literal = re.sub(rb"\\(.)", rb"\1", text, flags=re.DOTALL)
+        # The pattern without escapes; but a backslash stays before a literal `%` or `_`, which no address has.
+        self._plain = re.sub(rb"\\([^%_])", rb"\1", text)
+        # Such rows are ignored by a server with skip_name_resolve (sql_acl.cc, hostname_requires_resolving).
+        self.needs_names = text != b"localhost" and not re.search(rb"[:%_/]|^[0-9.]*\Z", text)
+
+    def matches(self, host: bytes) -> bool:
+        """Compare with a client's name or address in lower case (sql/sql_acl.cc, compare_hostname)."""
+        if self.net:
+            number = ipv4_number(host)
+            return number is not None and number & self.net[1] == self.net[0]
+        return self._like.match(host) is not None if self._like else host == self.literal
+
+    def may_match_hidden_address(self) -> bool:
+        """Tell if some client that has a name may match by its address; true when in doubt."""
+        if self.net:
+            return self.net[0] & self.net[1] == self.net[0]
+        if self.literal is not None:
+            # The name of these two is always localhost (sql/hostname.cc).
+            return is_address(self.literal) and self.literal not in (b"127.0.0.1", b"::1")
+        octet = rb"(?:25[0-5]|2[0-4]\d|1?\d?\d|[\d%_]*[%_][\d%_]*)"
+        # An IPv6 address with a name is global (2000::/3), local (fc00::/7, fe80::/10) or NAT64's (64:ff9b::/96).
+        ipv6 = rb"(?:[23:%_]|f[cd%_]|fe[89ab%_]|6[4%_])[0-9a-f:%_]*"
+        return re.fullmatch(rb"%b(?:\.%b){0,3}|%b" % (octet, octet, ipv6), self._plain) is not None
+
+    def within(self, other: HostPattern) -> bool:
+        """Tell if the other is a netmask that admits every address that this pattern admits."""
+        if not other.net:
+            return False
+        octets = list(itertools.takewhile(bytes.isdigit, self._plain.split(b".")[:4]))
+        around = sum(int(octet) << 24 - 8 * i for i, octet in enumerate(octets))
+        net, mask = self.net or (around, -1 << 32 - 8 * len(octets))
+        return mask & other.net[1] == other.net[1] and net & other.net[1] == other.net[0]
 
 
 def _netmask(text: bytes) -> tuple[int, int] | None:
     """Give (network, mask) of `ip/netmask`, else None, also for a zero mask (sql_acl.cc, update_hostname)."""
-    if not _NETMASK.match(text):
-        return None
-    net, mask = (ipv4_number(part) for part in text.split(b"/"))
+    net, mask = (ipv4_number(part) for part in text.partition(b"/")[::2])
     return (net, mask) if net is not None and mask else None
-
-
-def _could_be_ipv4(text: bytes) -> bool:
-    """Tell if wildcards (NUL for `%`, 1 for `_`) can make an IPv4 address of the text; true when in doubt."""
-    if text.strip(b"0123456789.\x00\x01") or text.count(b".") > 3 or b".." in text:
-        return False
-    if b"\x00" not in text and (text.count(b".") + text.count(b"\x01") < 3 or not 7 <= len(text) <= 15):
-        return False
-    if text[:1] == b"." or text[-1:] == b".":
-        return False
-    octets = [part for part in text.split(b".") if not part.strip(b"0123456789")]
-    return all(int(octet) < 256 and str(int(octet)).encode() == octet for octet in octets)
-
-
-def _could_be_ipv6(text: bytes) -> bool:
-    """Tell if wildcards can make an IPv6 address that a client with a name can have; true when in doubt."""
-    if text.strip(b"0123456789abcdef:.\x00\x01") or b":::" in text:
-        return False
-    if b":" not in text and (b"\x00" not in text or b"." in text):
-        return False
-    head = text[: len(text) - len(text.lstrip(_HEX))]
-    whole_group = text[len(head) : len(head) + 1] == b":"
-    return not head or any(
-        (len(head) == len(group) if whole_group else len(head) <= len(group))
-        and all(char in choice for char, choice in zip(head, group))
-        for group in _IPV6_FIRST_GROUPS
-    )
-
-
-class _Candidates:
-    """All rows that a user name can lead to, in the order in which the server tries them."""
-
-    def __init__(self, rows: Sequence[AccountRow], patterns: Mapping[bytes, HostPattern], longest: int) -> None:
-        by_host = sorted(rows, key=lambda row: row.host, reverse=True)
-        # The anonymous row wins only if it is strictly more specific than the named one.
-        self.rows = sorted(by_host, key=lambda row: (pattern_rank(row.host, longest), not row.user))
-        self.patterns = [patterns[row.host] for row in self.rows]
-        self._exact: dict[bytes, list[int]] = {}
-        self._wild: list[int] = []
-        for rank, pattern in enumerate(self.patterns):
-            if pattern.exact is None:
-                self._wild.append(rank)
-            else:
-                self._exact.setdefault(pattern.exact, []).append(rank)
-        self._by_address: list[int] | None = None
-
-    def admitting(self, name: bytes | None, address: bytes | None) -> Iterator[int]:
-        """Give the ranks of the rows that admit the client, best first."""
-        exact = sorted(rank for text in (name, address) if text for rank in self._exact.get(text, ()))
-        for rank in self._wild:
-            while exact and exact[0] < rank:
-                yield exact.pop(0)
-            if self.patterns[rank].admits(name, address):
-                yield rank
-        yield from exact
-
-    def by_some_address(self, lasting: Callable[[AccountRow], bool]) -> list[int]:
-        """Give the ranks of the rows that some address reaches past all better rows."""
-        if self._by_address is None:
-            self._by_address = []
-            covering: list[HostPattern] = []
-            for rank, pattern in enumerate(self.patterns):
-                if not pattern.may_match_address() or any(other.covers(pattern) for other in covering):
-                    continue
-                self._by_address.append(rank)
-                if lasting(self.rows[rank]):
-                    covering.append(pattern)
-        return self._by_address
 
 
 class AccountMatcher:
@@ -2228,180 +2079,129 @@ class AccountMatcher:
         before that instant the server may have chosen the next row. Before `skip_since` the server may have
         resolved names, whatever it does now.
         """
+        self._skip_name_resolve, self._skip_since = skip_name_resolve, skip_since
+        self._appeared = appeared or {}
+        old = re.match(r"(?:5|10\.[0-5])\b", server_version) is not None
+        self._longest_host = 60 if old else 255
         self._by_user: dict[bytes, list[AccountRow]] = {}
         self._patterns: dict[bytes, HostPattern] = {}
-        self._skip_name_resolve = skip_name_resolve
-        self._skip_since = skip_since
-        self._appeared = dict(appeared or {})
-        old = _version(server_version) < (10, 6)
-        self._longest_host = 60 if old else 255
-        self._cut_bytes, self._long_bytes = (64, 64) if old else (132, 133)
-        self._mangled: dict[bytes, set[bytes]] = {}
         for row in rows:
             self._by_user.setdefault(row.user, []).append(row)
             if row.host not in self._patterns:
                 self._patterns[row.host] = HostPattern(row.host)
-        for user in self._by_user:
-            if len(user) >= self._long_bytes:
-                self._mangled.setdefault(self._mangle(user), set()).add(user)
-        self._candidates: dict[bytes, _Candidates] = {}
-
-    def _mangle(self, user: bytes) -> bytes:
-        """Cut a long name as the audit plugin does: the first bytes and the length's low byte."""
-        return user[: self._cut_bytes] + bytes([len(user) & 255])
+        # The audit plugin cuts a long name: it logs the first bytes, then the length's low byte.
+        cut, long = (64, 64) if old else (132, 133)
+        self._logged_as: dict[bytes, list[bytes]] = {}
+        for user in sorted(self._by_user):
+            if len(user) >= long:
+                self._logged_as.setdefault(user[:cut] + bytes([len(user) & 255]), []).append(user)
+        self._sorted: dict[bytes, list[tuple[AccountRow, HostPattern, bool]]] = {}
 
     def match(self, user: bytes, client_host: bytes, seen: int | None = None) -> Match:
         """Give the rows for a login at the instant `seen`; an empty client host stands for any host."""
-        cut = [self._match(name, client_host, seen) for name in sorted(self._mangled.get(user, ()))]
-        whole = self._match(user, client_host, seen)
-        if not cut:
-            return Match(whole, len(whole) == 1)
-        return Match(tuple(dict.fromkeys(row for rows in (*cut, whole) for row in rows)), False)
+        long_names = self._logged_as.get(user, [])
+        rows: dict[AccountRow, None] = {}
+        for name in (*long_names, user):
+            rows.update(dict.fromkeys(self._possible(name, client_host.lower(), seen)))
+        return Match(tuple(rows), len(rows) == 1 and not long_names)
 
-    def _match(self, user: bytes, client_host: bytes, seen: int | None) -> tuple[AccountRow, ...]:
-        candidates = self._sorted_rows(user if user in self._by_user else b"")
-        if not client_host:
-            return tuple(candidates.rows)
-        host = client_host.lower()
-        ranks: set[int] = set()
-        for name, address in self._views(host, seen):
-            ranks.update(self._chosen(candidates, name, address, seen))
-        if not (host == b"localhost" or is_address(host)):
-            sure = (rank for rank in ranks if self._existed(candidates.rows[rank], seen))
-            worst = min(sure, default=len(candidates.rows))
-            ranks.update(rank for rank in candidates.by_some_address(self._lasting) if rank < worst)
-        return tuple(candidates.rows[rank] for rank in sorted(ranks))
-
-    def _sorted_rows(self, user: bytes) -> _Candidates:
-        if user not in self._candidates:
-            rows = [row for name in dict.fromkeys((user, b"")) for row in self._by_user.get(name, ())]
-            self._candidates[user] = _Candidates(rows, self._patterns, self._longest_host)
-        return self._candidates[user]
-
-    def _views(self, host: bytes, seen: int | None) -> Sequence[tuple[bytes | None, bytes | None]]:
-        """Give the (name, address) pairs that the server may have had for a logged host (sql/hostname.cc)."""
-        if host == b"localhost":
-            socket = (host, None)
-            if self._skip_name_resolve and (seen is None or seen >= self._skip_since):
-                return (socket,)
-            return (socket, (host, b"127.0.0.1"), (host, b"::1"))
-        return ((None, host),) if is_address(host) else ((host, None),)
-
-    def _existed(self, row: AccountRow, seen: int | None) -> bool:
-        return seen is None or seen >= self._appeared.get(row, seen)
-
-    def _lasting(self, row: AccountRow) -> bool:
-        return row not in self._appeared
-
-    def _chosen(
-        self, candidates: _Candidates, name: bytes | None, address: bytes | None, seen: int | None
-    ) -> Iterator[int]:
-        for rank in candidates.admitting(name, address):
-            resolved = name not in (None, b"localhost")
-            if self._skip_name_resolve and not resolved and candidates.patterns[rank].needs_names:
+    def _possible(self, user: bytes, host: bytes, seen: int | None) -> Iterator[AccountRow]:
+        """Give the rows that may have been chosen, up to the first that would surely have been."""
+        clients: set[tuple[bytes, ...]] = {(host,)}
+        resolved = not self._skip_name_resolve or (seen is not None and seen < self._skip_since)
+        if host == b"localhost" and resolved:
+            # It was the socket or TCP (sql/hostname.cc).
+            clients |= {(host, b"127.0.0.1"), (host, b"::1")}
+        hidden = host != b"localhost" and not is_address(host)
+        literals = {None}.union(*clients)
+        for row, pattern, by_hidden_address in self._candidates(user if user in self._by_user else b""):
+            if not hidden and (pattern.literal not in literals or (self._skip_name_resolve and pattern.needs_names)):
                 continue
-            yield rank
-            if self._existed(candidates.rows[rank], seen):
-                return
+            matched = {client for client in clients if any(map(pattern.matches, client))}
+            if matched or not host or (hidden and by_hidden_address):
+                yield row
+            if host and (seen is None or seen >= self._appeared.get(row, seen)):
+                clients -= matched
+                if not clients:
+                    return
 
-
-def possible_rows(
-    rows: Sequence[AccountRow],
-    user: bytes,
-    client_host: bytes,
-    skip_name_resolve: bool,
-    server_version: str = "",
-) -> Match:
-    """Give the account rows that the server may have chosen; for many logins use one AccountMatcher."""
-    return AccountMatcher(rows, skip_name_resolve, server_version).match(user, client_host)
-
-
-def _version(text: str) -> tuple[int, int]:
-    found = re.match(r"(\d+)\.(\d+)", text)
-    return (int(found.group(1)), int(found.group(2))) if found else (99, 0)
+    def _candidates(self, user: bytes) -> list[tuple[AccountRow, HostPattern, bool]]:
+        """Give the user's and the anonymous rows as the server sorts them, and if a hidden address may reach each."""
+        if user in self._sorted:
+            return self._sorted[user]
+        rows = self._by_user.get(user, []) + (self._by_user.get(b"", []) if user else [])
+        # Equal ones go by the pattern's text, backwards; the anonymous row wins only if it is strictly more specific.
+        rows.sort(reverse=True)
+        rows.sort(key=lambda row: (pattern_rank(row.host, self._longest_host), not row.user))
+        candidates = self._sorted[user] = []
+        hosts: set[bytes] = set()
+        nets: list[HostPattern] = []
+        for row in rows:
+            pattern = self._patterns[row.host]
+            covered = row.host in hosts or any(map(pattern.within, nets))
+            candidates.append((row, pattern, not covered and pattern.may_match_hidden_address()))
+            if row in self._appeared:
+                continue
+            hosts.add(row.host)
+            if pattern.net:
+                nets.append(pattern)
+        return candidates
 
 
 # ---------------------------------------------------------------------------------------------------------
 # Inventory: what the server says about its accounts
 # ---------------------------------------------------------------------------------------------------------
 
-# The zone is the log's; no setting of the server or the client's files may change what a statement gives.
+# What is asked, by the name under which it is missed.  Each statement is one line, so that the client's "at line N"
+# names it, and gives a tag and texts in HEX(), so that no name can look like anything else.  The zone is the log's; no
+# setting of the server or the client's files may change what a statement gives.
 _OWN_SESSION = (
     "SET SESSION time_zone='SYSTEM', SESSION sql_mode='', SESSION sql_select_limit=18446744073709551615,"
     " SESSION sql_big_selects=1, SESSION max_statement_time={timeout}"
 )
-# Each statement is one line, so that the client's "at line N" names it; every text comes back as HEX().
-_SERVER_SQL = (
-    ("session", _OWN_SESSION),
-    ("clock", "SELECT 'clock', TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW()), HEX(CURRENT_USER())"),
-    (
-        "variables",
-        "SELECT 'variable', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
-        " FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%' OR VARIABLE_NAME"
-        " IN ('VERSION', 'HOSTNAME', 'DATADIR', 'SYSTEM_TIME_ZONE', 'SKIP_NAME_RESOLVE', 'READ_ONLY')",
-    ),
-    (
-        "status",
-        "SELECT 'variable', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
-        " FROM information_schema.GLOBAL_STATUS"
-        " WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%' OR VARIABLE_NAME = 'UPTIME'",
-    ),
-    (
-        "plugin",
-        "SELECT 'plugin', HEX(PLUGIN_STATUS) FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'SERVER_AUDIT'",
-    ),
-    (
-        "accounts",
-        "SELECT 'account', HEX(User), HEX(Host), HEX(JSON_VALUE(Priv, '$.is_role')),"
-        " HEX(JSON_VALUE(Priv, '$.account_locked')), HEX(JSON_VALUE(Priv, '$.password_last_changed')),"
-        " HEX(JSON_VALUE(Priv, '$.plugin')), HEX(JSON_EXTRACT(Priv, '$.auth_or[*].plugin'))"
-        " FROM mysql.global_priv",
-    ),
-    (
-        "accounts without locks",
-        "SELECT 'view', HEX(User), HEX(Host), HEX(is_role), HEX(password_expired), HEX(plugin) FROM mysql.user",
-    ),
-    (
-        "proxies",
-        "SELECT 'proxy', HEX(User), HEX(Host), HEX(Proxied_user), HEX(Proxied_host) FROM mysql.proxies_priv",
-    ),
+_SERVER_SQL = {
+    "session": _OWN_SESSION,
+    "clock": "SELECT 'clock', HEX(CONCAT(TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW()))), HEX(CURRENT_USER())",
+    "variables": "SELECT 'setting', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
+    " FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%' OR VARIABLE_NAME"
+    " IN ('VERSION', 'HOSTNAME', 'DATADIR', 'SYSTEM_TIME_ZONE', 'SKIP_NAME_RESOLVE', 'READ_ONLY')",
+    "status": "SELECT 'setting', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
+    " FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%' OR VARIABLE_NAME = 'UPTIME'",
+    "plugin": "SELECT 'setting', HEX('audit_plugin'), HEX(PLUGIN_STATUS)"
+    " FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'SERVER_AUDIT'",
+    "accounts": "SELECT 'account', HEX(User), HEX(Host), HEX(JSON_VALUE(Priv, '$.is_role')),"
+    " HEX(JSON_VALUE(Priv, '$.account_locked')), HEX(IF(JSON_VALUE(Priv, '$.password_last_changed') = '0', 'Y', '')),"
+    " HEX(JSON_VALUE(Priv, '$.plugin')), HEX(JSON_EXTRACT(Priv, '$.auth_or[*].plugin')) FROM mysql.global_priv",
+    "accounts without locks": "SELECT 'view', HEX(User), HEX(Host), HEX(is_role), HEX('?'), HEX(password_expired),"
+    " HEX(plugin), '' FROM mysql.user",
+    "proxies": "SELECT 'proxy', HEX(User), HEX(Host), HEX(Proxied_user), HEX(IF(Proxied_host = '', '%', Proxied_host))"
+    " FROM mysql.proxies_priv WHERE Proxied_user <> ''",
     # InnoDB's tables in information_schema need the PROCESS privilege, as other accounts' sessions do.
-    ("all sessions", "SELECT 'process' FROM information_schema.INNODB_CMP LIMIT 1"),
-    (
-        "sessions",
-        "SELECT 'session', HEX(USER), HEX(HOST), HEX(COMMAND) FROM information_schema.PROCESSLIST"
-        " WHERE ID <> CONNECTION_ID()",
-    ),
-)
+    "all sessions": "SELECT 'process' FROM information_schema.INNODB_CMP LIMIT 1",
+    # Not those that nobody logged in for: threads of the server, and logins under way.
+    "sessions": "SELECT 'session', HEX(USER), HEX(HOST) FROM information_schema.PROCESSLIST"
+    " WHERE ID <> CONNECTION_ID() AND NOT (USER = 'system user' AND HOST = '')"
+    " AND NOT (USER = 'event_scheduler' AND COMMAND = 'Daemon')"
+    " AND NOT (USER = 'unauthenticated user' AND COMMAND = 'Connect')",
+}
 # Global privileges count only if granted to the account itself; a role's do not show in USER_PRIVILEGES.
-_DEFINER_SQL = (
-    ("session", _OWN_SESSION),
-    (
-        "privileges",
-        "SELECT 'privilege', HEX(PRIVILEGE_TYPE) FROM information_schema.USER_PRIVILEGES WHERE GRANTEE ="
-        " CONCAT('''', LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER())"
-        " - 1 - CHAR_LENGTH(SUBSTRING_INDEX(CURRENT_USER(), '@', -1))),"
-        " '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')",
-    ),
-    ("routines", "SELECT 'definer', HEX(definer), COUNT(*) FROM mysql.proc GROUP BY HEX(definer)"),
-    ("events", "SELECT 'definer', HEX(definer), COUNT(*) FROM mysql.event GROUP BY HEX(definer)"),
-    ("views", "SELECT 'definer', HEX(DEFINER), COUNT(*) FROM information_schema.VIEWS GROUP BY HEX(DEFINER)"),
-    (
-        "triggers",
-        "SELECT 'definer', HEX(DEFINER), COUNT(*) FROM information_schema.TRIGGERS GROUP BY HEX(DEFINER)",
-    ),
-)
-_CLIENT_OPTIONS = (
-    "--batch",
-    "--raw",
-    "--skip-column-names",
-    "--force",
-    "--no-auto-rehash",
-    "--skip-reconnect",
-    "--default-character-set=utf8mb4",
-)
-_CLIENT_ERROR = re.compile(rb"^ERROR (\d+) \(\w{5}\)(?: at line (\d+))?: (.*)$", re.MULTILINE)
-_FIELD = re.compile(rb"NULL\Z|-?[0-9]+\Z|(?:[0-9A-F]{2})*\Z")
+_DEFINER_SQL = {
+    "session": _OWN_SESSION,
+    "privileges": "SELECT 'privilege', HEX(PRIVILEGE_TYPE) FROM information_schema.USER_PRIVILEGES WHERE GRANTEE ="
+    " CONCAT('''', LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER())"
+    " - 1 - CHAR_LENGTH(SUBSTRING_INDEX(CURRENT_USER(), '@', -1))),"
+    " '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')",
+    **{
+        what: f"SELECT 'definer', HEX(definer), HEX(CONCAT(COUNT(*))) FROM {table} GROUP BY 2"
+        for what, table in (
+            ("routines", "mysql.proc"),
+            ("events", "mysql.event"),
+            ("views", "information_schema.VIEWS"),
+            ("triggers", "information_schema.TRIGGERS"),
+        )
+    },
+}
+# What allows to ask it, where that is not a matter of course.
 _NEEDED = {
     "accounts": "GRANT SELECT (Host, User, Priv) ON mysql.global_priv",
     "accounts without locks": "GRANT SELECT ON mysql.user",
@@ -2412,14 +2212,25 @@ _NEEDED = {
     "views": "GRANT SHOW VIEW ON *.*",
     "triggers": "GRANT TRIGGER ON *.*",
 }
-_REFUSED_LOGIN = frozenset({1044, 1045, 1130, 1227, 1251, 1275, 1698, 1820, 1862, 4151})
+_CLIENT_OPTIONS = (
+    "--batch",
+    "--raw",
+    "--skip-column-names",
+    "--force",
+    "--no-auto-rehash",
+    "--skip-reconnect",
+    "--default-character-set=utf8mb4",
+)
+_REFUSED_LOGIN = (1044, 1045, 1130, 1227, 1251, 1275, 1698, 1820, 1862, 4151)
+_NOT_UNDERSTOOD = "inventory: the client's answer was not understood"
 # A processlist host is cut to this width (sql/sql_show.cc, LIST_PROCESS_HOST_LEN).
 _SESSION_HOST_WIDTH = 64
+# Rows of an answer by tag.
+_Rows = Mapping[str, Sequence[Sequence[bytes]]]
 
 
-@dataclass(frozen=True)
-class Account:
-    """One row of mysql.global_priv; what could not be read is None. Instants are epoch seconds (UTC)."""
+class Account(NamedTuple):
+    """One row of mysql.global_priv; what could not be read is None.  Instants are epoch seconds (UTC)."""
 
     user: bytes
     host: bytes
@@ -2435,26 +2246,21 @@ class Account:
         return AccountRow(self.user, self.host)
 
 
-@dataclass(frozen=True)
-class Session:
-    """One open session: the name it logged in with and the client's host, b'' if the server cut it."""
-
-    user: bytes
-    host: bytes
-
-
-@dataclass(frozen=True)
-class Proxy:
+class Proxy(NamedTuple):
     """One row of mysql.proxies_priv: who may act as whom."""
 
     account: AccountRow
     proxied: AccountRow
 
 
-@dataclass(frozen=True)
-class Inventory:
+def _proxy(user: bytes, host: bytes, proxied_user: bytes, proxied_host: bytes) -> Proxy:
+    return Proxy(AccountRow(user, host), AccountRow(proxied_user, proxied_host))
+
+
+class Inventory(NamedTuple):
     """What the server, or an accounts file, said; `taken_at` in epoch seconds.
 
+    `sessions` are the open ones: the name that logged in and the client's host, b'' if the server cut it.
     `definers` and `proxies` are None if not known; `missing` says in words what could not be read and which
     privilege would allow it. `settings` has lower-case names, among them 'audit_plugin' (its status or '')
     and 'utc_offset' (seconds that the server's zone is ahead of UTC now).
@@ -2463,27 +2269,13 @@ class Inventory:
     source: str
     taken_at: int
     accounts: tuple[Account, ...]
-    settings: Mapping[str, str] = field(default_factory=dict)
-    sessions: tuple[Session, ...] = ()
+    settings: Mapping[str, str] = {}
+    sessions: tuple[tuple[bytes, bytes], ...] = ()
     sessions_complete: bool = False
     definers: Mapping[AccountRow, int] | None = None
     proxies: tuple[Proxy, ...] | None = None
     own_account: AccountRow | None = None
     missing: tuple[str, ...] = ()
-
-
-_Row = tuple[Optional[bytes], ...]
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What the client printed: rows by tag, fields decoded, and the failed statements with their error."""
-
-    rows: Mapping[str, Sequence[_Row]]
-    failed: Mapping[str, str]
-
-    def of(self, tag: str) -> Sequence[_Row]:
-        return self.rows.get(tag, ())
 
 
 def take_inventory(client: str, defaults_file: str, timeout: float, want_definers: bool) -> Inventory:
@@ -2492,76 +2284,79 @@ def take_inventory(client: str, defaults_file: str, timeout: float, want_definer
     Raises InventoryError if there is no usable answer; parts without privilege are told in `missing`.
     """
     ends = time.monotonic() + timeout
-    answer = _ask(client, defaults_file, timeout, _SERVER_SQL)
-    for what in ("session", "clock", "variables", "status", "plugin", "sessions"):
-        if what in answer.failed:
-            raise InventoryError(f"inventory: {what}: {answer.failed[what]}")
-    missing = [_lack(what, answer.failed[what]) for what in ("proxies", "all sessions") if what in answer.failed]
-    if "accounts" in answer.failed and "accounts without locks" in answer.failed:
-        raise InventoryError("inventory: " + _lack("accounts", answer.failed["accounts"]))
-    definers: Mapping[AccountRow, int] | None = None
+    rows, failed = _ask(client, defaults_file, timeout, _SERVER_SQL)
+    for what in failed:
+        if what not in _NEEDED:
+            raise InventoryError(f"inventory: {what}: {failed[what]}")
+    missing = [_lack(what, failed[what]) for what in ("proxies", "all sessions") if what in failed]
+    if "accounts" in failed:
+        if "accounts without locks" in failed:
+            raise InventoryError("inventory: " + _lack("accounts", failed["accounts"]))
+        missing.append(_lack("accounts", "locked accounts not known: " + failed["accounts"]))
+    definers = None
     if want_definers:
         try:
             definers = _ask_definers(client, defaults_file, max(ends - time.monotonic(), 1.0))
         except InventoryError as error:
             missing.append(str(error))
-    accounts, account_gaps = _accounts(answer)
-    clock = answer.of("clock")
-    if not accounts or len(clock) != 1:
-        raise InventoryError("inventory: the client's answer was not understood: it names no accounts or no clock")
-    settings = {_text(row[0]): _text(row[1]) for row in answer.of("variable")}
-    settings["audit_plugin"] = _text(answer.of("plugin")[0][0]) if answer.of("plugin") else ""
-    settings["utc_offset"] = _text(clock[0][0])
-    return Inventory(
-        source="server",
-        taken_at=int(time.time()),
-        accounts=accounts,
-        settings=settings,
-        sessions=tuple(_sessions(answer)),
-        sessions_complete="all sessions" not in answer.failed and bool(answer.of("process")),
-        definers=definers,
-        proxies=None if "proxies" in answer.failed else tuple(_proxies(answer)),
-        own_account=_split_account(clock[0][1] or b""),
-        missing=tuple(missing + account_gaps),
-    )
+    try:
+        ((utc_offset, own_account),) = rows["clock"]
+        return Inventory(
+            source="server",
+            taken_at=int(time.time()),
+            accounts=tuple(map(_account, rows["view" if "accounts" in failed else "account"])),
+            settings={
+                "audit_plugin": "",
+                "utc_offset": _text(utc_offset),
+                **{_text(name): _text(value) for name, value in rows["setting"]},
+            },
+            sessions=tuple(itertools.starmap(_session, rows.get("session", ()))),
+            sessions_complete=bool(rows.get("process")),
+            definers=definers,
+            proxies=None if "proxies" in failed else tuple(itertools.starmap(_proxy, rows.get("proxy", ()))),
+            own_account=_split_account(own_account),
+            missing=tuple(missing),
+        )
+    except (KeyError, TypeError, ValueError):
+        # A tag or a column that is not there, or is too many.
+        raise InventoryError(_NOT_UNDERSTOOD) from None
 
 
 def _ask_definers(client: str, defaults_file: str, timeout: float) -> Mapping[AccountRow, int]:
     """Count the objects of each definer; raises InventoryError unless every kind of object was visible."""
-    answer = _ask(client, defaults_file, timeout, _DEFINER_SQL)
-    held = {_text(row[0]) for row in answer.of("privilege")}
-    for what in ("session", "privileges", "routines", "events", "views", "triggers"):
-        if what in answer.failed:
-            raise InventoryError(_lack(what, answer.failed[what]))
-    for what, privilege in (("views", "SHOW VIEW"), ("triggers", "TRIGGER")):
-        if privilege not in held:
+    rows, failed = _ask(client, defaults_file, timeout, _DEFINER_SQL)
+    if failed:
+        raise InventoryError(_lack(*next(iter(failed.items()))))
+    for what, privilege in (("views", [b"SHOW VIEW"]), ("triggers", [b"TRIGGER"])):
+        if privilege not in rows.get("privilege", ()):
             raise InventoryError(_lack(what, "not all are visible"))
     counts: Counter[AccountRow] = Counter()
-    for definer, objects in answer.of("definer"):
-        counts[_split_account(definer or b"")] += int(objects or b"0")
+    for definer, objects in rows.get("definer", ()):
+        counts[_split_account(definer)] += int(objects)
     return counts
 
 
 def _lack(what: str, error: str) -> str:
-    needed = _NEEDED.get(what)
-    return f"{what}: {error}" + (f"; needed: {needed}" if needed else "")
+    return f"{what}: {error}" + (f"; needed: {_NEEDED[what]}" if what in _NEEDED else "")
 
 
-def _ask(client: str, defaults_file: str, timeout: float, sql: Sequence[tuple[str, str]]) -> _Answer:
-    """Run the statements in one session of the client and parse the tagged rows."""
+def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]) -> tuple[_Rows, dict[str, str]]:
+    """Run the statements in one session of the client; give the rows by tag, and what failed with the reason."""
+    import shutil
     import subprocess
 
-    script = "".join(text.format(timeout=max(int(timeout), 1)) + ";\n" for _, text in sql)
-    command = [_client_path(client)]
-    if defaults_file:
-        if not os.access(defaults_file, os.R_OK):
-            raise InventoryError(f"inventory: cannot read the client's defaults file: {visible_text(defaults_file)}")
-        command.append(f"--defaults-file={defaults_file}")
-    command += [*_CLIENT_OPTIONS, f"--connect-timeout={max(int(timeout), 1)}"]
+    path = shutil.which(client) or (shutil.which("mysql") if client == "mariadb" else None)
+    if path is None:
+        advice = "install mariadb-client or set Inventory"
+        raise InventoryError(f"inventory: client not found: {visible_text(client)}: {advice}")
+    if defaults_file and not os.access(defaults_file, os.R_OK):
+        raise InventoryError(f"inventory: cannot read the client's defaults file: {visible_text(defaults_file)}")
+    seconds = str(max(int(timeout), 1))
+    options = (f"--defaults-file={defaults_file}", *_CLIENT_OPTIONS) if defaults_file else _CLIENT_OPTIONS
     try:
         done = subprocess.run(
-            command,
-            input=script.encode(),
+            [path, *options, f"--connect-timeout={seconds}"],
+            input="".join(f"{text};\n" for text in sql.values()).replace("{timeout}", seconds).encode(),
             capture_output=True,
             timeout=timeout,
             check=False,
@@ -2571,85 +2366,41 @@ def _ask(client: str, defaults_file: str, timeout: float, sql: Sequence[tuple[st
         raise InventoryError(f"inventory: the server did not answer within {timeout:.0f} s") from None
     except OSError as error:
         raise InventoryError(f"inventory: cannot run the client {client}: {error.strerror}") from None
-    return _Answer(_tagged_rows(done.stdout), _failures(done.returncode, done.stderr, [what for what, _ in sql]))
-
-
-def _client_path(client: str) -> str:
-    import shutil
-
-    names = [client, "mysql"] if client == "mariadb" else [client]
-    for name in names:
-        path = shutil.which(name)
-        if path:
-            return path
-    raise InventoryError(
-        f"inventory: client not found: {visible_text(client)}: install mariadb-client or set Inventory"
-    )
+    return _tagged_rows(done.stdout), _failures(done.returncode, done.stderr, list(sql))
 
 
 def _failures(code: int, stderr: bytes, names: Sequence[str]) -> dict[str, str]:
     """Give the failed statements with their error in words; raises InventoryError if there was no session."""
     failed = {}
-    for error in _CLIENT_ERROR.finditer(stderr):
-        number, line, text = int(error.group(1)), int(error.group(2) or 0), visible(error.group(3))[:200]
+    for found in re.finditer(rb"^ERROR (\d+) \(\w{5}\)(?: at line (\d+))?: (.*)$", stderr, re.MULTILINE):
+        number, line, text = int(found[1]), int(found[2] or 0), f"error {found[1].decode()}: {visible(found[3])[:200]}"
         if number in (2006, 2013) or not 1 <= line <= len(names):
-            raise InventoryError(_connection_error(number, text))
-        reason = {1142: "no privilege", 1143: "no privilege", 1227: "no privilege", 1969: "took too long"}
-        failed[names[line - 1]] = reason.get(number, f"error {number}: {text}")
+            refused = "the server refused the login: " if number in _REFUSED_LOGIN else ""
+            away = "the server cannot be reached: " if 2000 <= number < 2100 else ""
+            raise InventoryError(f"inventory: {refused or away}{text}")
+        reasons = {1142: "no privilege", 1143: "no privilege", 1227: "no privilege", 1969: "took too long"}
+        failed[names[line - 1]] = reasons.get(number, text)
     if code and not failed:
         raise InventoryError(f"inventory: the client failed: {visible(stderr.strip()[-200:]) or f'exit code {code}'}")
     return failed
 
 
-def _connection_error(number: int, text: str) -> str:
-    if number in _REFUSED_LOGIN:
-        return f"inventory: the server refused the login: error {number}: {text}"
-    if 2000 <= number < 2100:
-        return f"inventory: the server cannot be reached: error {number}: {text}"
-    return f"inventory: error {number}: {text}"
-
-
-def _tagged_rows(output: bytes) -> dict[str, list[_Row]]:
-    """Parse `tag TAB field TAB field` lines; anything but hex, numbers and NULL is refused."""
-    rows: dict[str, list[_Row]] = {}
-    for line in output.split(b"\n")[:-1]:
-        tag, *fields = line.split(b"\t")
-        if not tag.isalpha() or not all(_FIELD.match(value) for value in fields):
-            raise InventoryError(f"inventory: the client's answer was not understood: {visible(line[:80])}")
-        rows.setdefault(tag.decode("ascii"), []).append(_decoded(tag, fields))
-    if output[-1:] not in (b"", b"\n"):
+def _tagged_rows(output: bytes) -> _Rows:
+    """Parse lines of a tag and fields in hex or NULL, which is taken as empty, parted by TAB."""
+    rows: dict[str, list[list[bytes]]] = {}
+    *lines, rest = output.split(b"\n")
+    if rest:
         raise InventoryError("inventory: the client's answer ends in the middle of a line")
+    for line in lines:
+        if not re.fullmatch(rb"[a-z]+(?:\t(?:NULL|(?:[0-9A-F]{2})*))*", line):
+            raise InventoryError(f"{_NOT_UNDERSTOOD}: {visible(line[:80])}")
+        tag, *fields = line.decode("ascii").split("\t")
+        rows.setdefault(tag, []).append([b"" if text == "NULL" else bytes.fromhex(text) for text in fields])
     return rows
 
 
-_NUMBERS = {b"clock": (0,), b"definer": (1,)}  # columns that are plain numbers, not HEX()
-_WIDTHS = {
-    "clock": 2,
-    "variable": 2,
-    "plugin": 1,
-    "account": 7,
-    "view": 5,
-    "proxy": 4,
-    "session": 3,
-    "definer": 2,
-}
-
-
-def _decoded(tag: bytes, fields: Sequence[bytes]) -> _Row:
-    if len(fields) != _WIDTHS.get(tag.decode("ascii"), len(fields)):
-        raise InventoryError(f"inventory: the client's answer was not understood: {len(fields)} fields")
-    numbers = _NUMBERS.get(tag, ())
-    try:
-        return tuple(
-            None if value == b"NULL" else value if i in numbers else bytes.fromhex(value.decode("ascii"))
-            for i, value in enumerate(fields)
-        )
-    except ValueError:
-        raise InventoryError("inventory: the client's answer was not understood: not hex") from None
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode("utf-8", "backslashreplace")
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
 
 
 def _split_account(text: bytes) -> AccountRow:
@@ -2658,124 +2409,86 @@ def _split_account(text: bytes) -> AccountRow:
     return AccountRow(user, host)
 
 
-def _accounts(answer: _Answer) -> tuple[tuple[Account, ...], list[str]]:
-    if "accounts" not in answer.failed:
-        return tuple(_account(row) for row in answer.of("account")), []
-    found = tuple(
-        Account(
-            user=user or b"",
-            host=host or b"",
-            is_role=is_role == b"Y",
-            expired=expired == b"Y",
-            plugin=_text(plugin),
-        )
-        for user, host, is_role, expired, plugin in answer.of("view")
-    )
-    return found, [_lack("accounts", "locked accounts not known: " + answer.failed["accounts"])]
-
-
-def _account(row: _Row) -> Account:
+def _account(row: Sequence[bytes]) -> Account:
     import json
 
-    user, host, is_role, locked, changed, plugin, others = row
-    try:
-        extra = json.loads(others) if others else []
-    except ValueError:
-        extra = []
-    plugins = [name for name in [*extra, _text(plugin)] if isinstance(name, str) and name]
+    user, host, is_role, locked, expired, plugin, others = row
+    yes = (b"1", b"true", b"Y")
+    plugins = [*(json.loads(others) if others else ()), _text(plugin)]
     return Account(
-        user=user or b"",
-        host=host or b"",
-        is_role=is_role in (b"1", b"true"),
-        locked=locked in (b"1", b"true"),
-        expired=changed == b"0",
-        plugin=" or ".join(plugins),
+        user,
+        host,
+        is_role=is_role in yes,
+        locked=None if locked == b"?" else locked in yes,
+        expired=expired in yes,
+        plugin=" or ".join(name for name in plugins if isinstance(name, str) and name),
     )
 
 
-def _proxies(answer: _Answer) -> Iterator[Proxy]:
-    for row in answer.of("proxy"):
-        user, host, proxied_user, proxied_host = (value or b"" for value in row)
-        if proxied_user:
-            yield Proxy(AccountRow(user, host), AccountRow(proxied_user, proxied_host or b"%"))
-
-
-def _sessions(answer: _Answer) -> Iterator[Session]:
-    """Give the sessions that somebody logged in for: no replication threads, no login under way."""
-    for row in answer.of("session"):
-        user, host, command = (value or b"" for value in row)
-        inner = (user == b"system user" and not host) or (user == b"event_scheduler" and command == b"Daemon")
-        if inner or (user == b"unauthenticated user" and command == b"Connect"):
-            continue
-        if len(host) >= _SESSION_HOST_WIDTH:
-            yield Session(user, b"")
-        else:
-            yield Session(user, re.sub(rb":\d+\Z", b"", host) if host != b"localhost" else host)
+def _session(user: bytes, host: bytes) -> tuple[bytes, bytes]:
+    # A longer host was cut, and its port with it.
+    return user, re.sub(rb":\d+\Z", b"", host) if len(host) < _SESSION_HOST_WIDTH else b""
 
 
 def load_accounts_file(path: str, now: int) -> Inventory:
-    """Read the list of accounts given by `--accounts FILE` (JSON); `now` in epoch seconds."""
+    """Read the list of accounts given by `--accounts FILE` (JSON); `now` in epoch seconds.
+
+    Raises InventoryError that names the file.
+    """
     import json
 
     try:
         with open(path, "rb") as file:
             data = json.loads(file.read().decode("utf-8"))
+        server, listed = _members(data, ("server", dict, {}), ("accounts", list, ...))
+        version, skip = _members(server, ("version", str, ""), ("skip_name_resolve", bool, False))
+        settings = {"version": version, "skip_name_resolve": "ON" if skip else "OFF"}
+        return Inventory("file", now, _accounts_of_file(listed), settings)
     except OSError as error:
-        raise InventoryError(f"accounts file: {visible_text(path)}: {error.strerror}") from None
-    except ValueError as error:
-        raise InventoryError(f"accounts file: {visible_text(path)}: not JSON in UTF-8: {error}") from None
-    try:
-        return _inventory_of_file(data, now)
+        reason = str(error.strerror)
     except InventoryError as error:
-        raise InventoryError(f"accounts file: {visible_text(path)}: {error}") from None
+        reason = str(error)
+    except ValueError as error:
+        reason = f"not JSON in UTF-8: {error}"
+    raise InventoryError(f"accounts file: {visible_text(path)}: {reason}")
 
 
-def _inventory_of_file(data: Any, now: int) -> Inventory:
-    server = _member(data, "server", dict, {})
-    accounts = tuple(_account_of_file(item, i) for i, item in enumerate(_member(data, "accounts", list), 1))
+def _accounts_of_file(listed: Sequence[Any]) -> tuple[Account, ...]:
+    accounts: dict[AccountRow, Account] = {}
+    for number, item in enumerate(listed, 1):
+        try:
+            account = _account_of_file(item)
+        except (InventoryError, UnicodeEncodeError) as error:
+            raise InventoryError(f"account {number}: {error}") from None
+        if accounts.setdefault(account.row, account) is not account:
+            raise InventoryError(f"account {visible_account(account.row)} is listed twice")
     if not accounts:
         raise InventoryError("'accounts' is empty")
-    twice = [row for row, count in Counter(account.row for account in accounts).items() if count > 1]
-    if twice:
-        raise InventoryError(f"account {visible_account(twice[0])} is listed twice")
-    skip = _member(server, "skip_name_resolve", bool, False)
-    settings = {"version": _member(server, "version", str, ""), "skip_name_resolve": "ON" if skip else "OFF"}
-    return Inventory(source="file", taken_at=now, accounts=accounts, settings=settings)
+    return tuple(accounts.values())
 
 
-def _account_of_file(item: Any, number: int) -> Account:
-    try:
-        since = _member(item, "known_since", str, "")
-        is_role = _member(item, "is_role", bool, False)
-        host = _member(item, "host", str).lower().encode()
-        return Account(
-            user=_member(item, "user", str).encode(),
-            host=b"" if is_role else host or b"%",
-            is_role=is_role,
-            locked=_member(item, "locked", bool, None),
-            expired=_member(item, "expired", bool, None),
-            plugin=_member(item, "plugin", str, ""),
-            known_since=_instant(since) if since else None,
-        )
-    except (InventoryError, UnicodeEncodeError) as error:
-        raise InventoryError(f"account {number}: {error}") from None
+def _account_of_file(item: Any) -> Account:
+    flags = (("is_role", bool, False), ("locked", bool, None), ("expired", bool, None))
+    texts = (("user", str, ...), ("host", str, ...), ("plugin", str, ""), ("known_since", str, ""))
+    user, host, plugin, since, is_role, locked, expired = _members(item, *texts, *flags)
+    host = "" if is_role else host.lower() or "%"
+    known_since = _instant(since) if since else None
+    return Account(user.encode(), host.encode(), is_role, locked, expired, plugin, known_since)
 
 
-_REQUIRED: Any = object()
-
-
-def _member(data: Any, name: str, kind: type, default: Any = _REQUIRED) -> Any:
-    """Give data[name] of the wanted type; null counts as absent."""
+def _members(data: Any, *wanted: tuple[str, type, Any]) -> list[Any]:
+    """Give members of a JSON object by name, type and default (`...`: there is none); null counts as absent."""
     if not isinstance(data, dict):
         raise InventoryError("an object {...} is needed")
-    value = data.get(name)
-    if value is None:
-        if default is _REQUIRED:
+    values = []
+    for name, kind, default in wanted:
+        value = default if data.get(name) is None else data[name]
+        if value is ...:
             raise InventoryError(f"'{name}' is missing")
-        return default
-    if not isinstance(value, kind):
-        raise InventoryError(f"'{name}' must be a {kind.__name__}, not {type(value).__name__}")
-    return value
+        if value is not default and not isinstance(value, kind):
+            raise InventoryError(f"'{name}' must be a {kind.__name__}, not {type(value).__name__}")
+        values.append(value)
+    return values
 
 
 def _instant(text: str) -> int:
@@ -2803,23 +2516,17 @@ def visible_text(text: str) -> str:
     r"""Do the same for text; a blank at either end shows as \x20."""
     if text.isprintable() and text[:1] != " " != text[-1:]:
         return text
-    shown = "".join(_visible_char(char) for char in text)
-    inner = shown.strip(" ")
-    left = len(shown) - len(shown.lstrip(" "))
-    if not inner:
-        return "\\x20" * len(shown)
-    return "\\x20" * left + inner + "\\x20" * (len(shown) - left - len(inner))
+    shown = "".join(map(_visible_char, text))
+    return re.sub(r"^ +| +\Z", lambda blanks: r"\x20" * len(blanks[0]), shown)
 
 
 def _visible_char(char: str) -> str:
     code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
     if char.isprintable():
         return char
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no text
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def visible_account(row: AccountRow) -> str:
@@ -2832,12 +2539,12 @@ def visible_account(row: AccountRow) -> str:
 # ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """One row of the table evidence: instants in epoch seconds, `host` the client's host.
+class Evidence(NamedTuple):
+    """What tells that an account was used; instants in epoch seconds, `host` the client's host.
 
     Of kind 'proxied' user and host are those of the account row that was acted as.
     An empty host of kind 'change user' or 'open session' means that the client's host is not known.
+    `certain` is false where it may have been the use of another account.
     """
 
     kind: str
@@ -2845,20 +2552,18 @@ class Evidence:
     host: bytes
     first_seen: int | None
     last_seen: int
+    certain: bool = True
 
 
-@dataclass(frozen=True)
-class Suspect:
+class Suspect(NamedTuple):
     """A record that may be forged or torn: it proves nothing, but the account is not called removable."""
 
     user: bytes
     host: bytes
     seen: int
-    reason: str = ""
 
 
-@dataclass(frozen=True)
-class Gap:
+class Gap(NamedTuple):
     """A stretch of time for which log records were lost."""
 
     began: int
@@ -2866,8 +2571,7 @@ class Gap:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Knowledge:
+class Knowledge(NamedTuple):
     """Everything the verdict rests on, as stored; instants in epoch seconds, None if never.
 
     `source` is 'server', 'file' or 'none' (no inventory was ever taken). `appeared` holds the accounts that
@@ -2881,9 +2585,9 @@ class Knowledge:
     gaps: tuple[Gap, ...] = ()
     proxies: tuple[Proxy, ...] = ()
     definers: Mapping[AccountRow, int] | None = None
-    appeared: Mapping[AccountRow, int] = field(default_factory=dict)
+    appeared: Mapping[AccountRow, int] = {}
     skip_since: int = 0
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = {}
     tracking_since: int | None = None
     last_record: int | None = None
     last_run: int | None = None
@@ -2894,21 +2598,11 @@ class Knowledge:
     unparsed: int = 0
 
 
-@dataclass(frozen=True)
-class Seen:
-    """One use, or possible use, of an account row: `host` is the client's."""
+class AccountVerdict(NamedTuple):
+    """The answer for one account; `removable` means: stale or never, and nothing speaks against it.
 
-    kind: str
-    user: bytes
-    host: bytes
-    first_seen: int | None
-    last_seen: int
-    certain: bool
-
-
-@dataclass(frozen=True)
-class AccountVerdict:
-    """The answer for one account; `removable` means: stale or never, and nothing speaks against it."""
+    `evidence` are the kinds of record that tell of use, `client_hosts` those that used it, newest first.
+    """
 
     account: Account
     verdict: str
@@ -2916,7 +2610,8 @@ class AccountVerdict:
     last_seen: int | None
     first_seen: int | None
     last_seen_certain: bool
-    seen: tuple[Seen, ...]
+    evidence: tuple[str, ...]
+    client_hosts: tuple[bytes, ...]
     keep_reasons: tuple[str, ...]
     reasons: tuple[str, ...]
 
@@ -2925,19 +2620,8 @@ class AccountVerdict:
         """The account as user@host, made visible."""
         return visible_account(self.account.row)
 
-    @property
-    def evidence(self) -> tuple[str, ...]:
-        """The kinds of record that tell of use, newest first."""
-        return tuple(dict.fromkeys(seen.kind for seen in self.seen))
 
-    @property
-    def client_hosts(self) -> tuple[bytes, ...]:
-        """The client hosts that used it, newest first."""
-        return tuple(dict.fromkeys(seen.host for seen in self.seen if seen.host))
-
-
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """The verdicts and what they rest on: `problems` forbid to call accounts unused, `notes` tell."""
 
     now: int
@@ -2952,10 +2636,30 @@ class Report:
         """The instant at which the window begins."""
         return self.now - self.window_days * DAY
 
+    @property
+    def gaps(self) -> int:
+        """The number of gaps that reach into the window."""
+        return sum(gap.ended >= self.window_start for gap in self.knowledge.gaps)
+
+    @property
+    def server(self) -> str:
+        """The server's name and version, made visible; '' if it was not asked."""
+        settings = self.knowledge.settings
+        return visible_text(" ".join(settings[name] for name in ("hostname", "version") if settings.get(name)))
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The number of accounts of each verdict."""
+        return Counter(item.verdict for item in self.accounts)
+
+    @property
+    def removable(self) -> list[AccountVerdict]:
+        """The accounts that may go."""
+        return [item for item in self.accounts if item.removable]
+
     def only(self, verdicts: Sequence[str]) -> Report:
         """Keep the accounts with one of these verdicts; none given keeps all."""
-        kept = tuple(item for item in self.accounts if not verdicts or item.verdict in verdicts)
-        return replace(self, accounts=kept)
+        return self._replace(accounts=tuple(a for a in self.accounts if not verdicts or a.verdict in verdicts))
 
 
 def judge(knowledge: Knowledge, now: int, window_days: int, excludes: Sequence[str] = ()) -> Report:
@@ -2963,13 +2667,22 @@ def judge(knowledge: Knowledge, now: int, window_days: int, excludes: Sequence[s
 
     `now` in epoch seconds; `excludes` are account patterns (user or user@host, with the wildcards * and ?).
     """
-    knowledge = replace(knowledge, accounts=knowledge.accounts or _names_of_log(knowledge))
+    if not knowledge.accounts:
+        # Without any inventory the names of the log are shown, with the client's host in place of a host pattern.
+        names = dict.fromkeys((item.user, item.host) for item in knowledge.evidence if item.kind != "change user")
+        knowledge = knowledge._replace(accounts=tuple(itertools.starmap(Account, names)))
     case = _Judge(knowledge, now, now - window_days * DAY, excludes)
-    judged = sorted((case.account(account) for account in knowledge.accounts), key=_most_actionable)
-    notes = list(_not_checked(knowledge))
+    judged = tuple(sorted(map(case.account, knowledge.accounts), key=_most_actionable))
+    notes = []
+    if knowledge.source == "file":
+        notes.append("accounts taken from a file; not checked: open sessions, definers, audit settings")
+    elif knowledge.source == "none":
+        notes.append("no list of accounts: the hosts shown are the clients', and accounts never seen are not listed")
+    elif knowledge.definers is None:
+        notes.append("not checked: definers of routines, views, triggers and events")
     if case.unmatched:
         notes.append(f"logins of {case.unmatched} (user, client host) pairs match no account that exists now")
-    return Report(now, window_days, knowledge, tuple(judged), tuple(case.problems), tuple(notes))
+    return Report(now, window_days, knowledge, judged, tuple(case.problems), tuple(notes))
 
 
 def _most_actionable(item: AccountVerdict) -> tuple[bool, int, int, bytes, bytes]:
@@ -2977,19 +2690,7 @@ def _most_actionable(item: AccountVerdict) -> tuple[bool, int, int, bytes, bytes
     return (not item.removable, order, item.last_seen or 0, item.account.user, item.account.host)
 
 
-def _names_of_log(knowledge: Knowledge) -> tuple[Account, ...]:
-    """Without any inventory, show the names of the log with the client's host in place of a host pattern."""
-    names = {AccountRow(item.user, item.host): None for item in knowledge.evidence if item.kind != "change user"}
-    return tuple(Account(row.user, row.host) for row in names)
-
-
-def watch_problems(knowledge: Knowledge, now: int, start: int) -> list[str]:
-    """Tell why the absence of logins since `start` would prove nothing."""
-    return [
-        *_tracking_problems(knowledge, now, start),
-        *_inventory_problems(knowledge, now),
-        *_audit_problems(knowledge),
-    ]
+# Why the absence of logins would prove nothing: of the tracker, the inventory and the server's settings.
 
 
 def _tracking_problems(knowledge: Knowledge, now: int, start: int) -> Iterator[str]:
@@ -3005,20 +2706,16 @@ def _tracking_problems(knowledge: Knowledge, now: int, start: int) -> Iterator[s
         yield f"the last run is stamped in the future, {_day(until)}: the clock is not to be trusted"
     for gap in knowledge.gaps:
         if gap.ended >= start:
-            yield f"log records are missing from {_day(gap.began)} to {_day(gap.ended)}" + (
-                f" ({visible_text(gap.reason)})" if gap.reason else ""
-            )
+            yield f"log records are missing from {_day(gap.began)} to {_day(gap.ended)}" + _why(gap.reason)
 
 
 def _inventory_problems(knowledge: Knowledge, now: int) -> Iterator[str]:
-    taken = knowledge.inventory_at
+    taken, why = knowledge.inventory_at, _why(knowledge.inventory_error)
     if knowledge.source == "none" or taken is None:
-        yield "the server was never asked for its accounts" + (
-            f" ({visible_text(knowledge.inventory_error)})" if knowledge.inventory_error else ""
-        )
+        yield "the server was never asked for its accounts" + why
     elif knowledge.source == "server":
-        if knowledge.inventory_error:
-            yield f"the last inventory failed ({visible_text(knowledge.inventory_error)})"
+        if why:
+            yield "the last inventory failed" + why
         if abs(now - taken) > FRESH_SECONDS:
             yield f"the inventory is of {_day(taken)}"
         if not knowledge.sessions_complete:
@@ -3026,53 +2723,43 @@ def _inventory_problems(knowledge: Knowledge, now: int) -> Iterator[str]:
 
 
 def _audit_problems(knowledge: Knowledge) -> Iterator[str]:
-    settings = knowledge.settings
     if knowledge.source != "server":
         return
-    if settings.get("audit_plugin") != "ACTIVE":
+    setting = knowledge.settings.get
+    if setting("audit_plugin") != "ACTIVE":
         yield "the audit plugin is not active on the server"
         return
-    if settings.get("server_audit_logging", "").upper() != "ON":
+    if setting("server_audit_logging", "").upper() != "ON":
         yield "server_audit_logging is OFF"
-    elif settings.get("server_audit_active", "ON").upper() != "ON":
+    elif setting("server_audit_active", "ON").upper() != "ON":
         yield "the audit plugin cannot write its log (Server_audit_active is OFF)"
-    events = settings.get("server_audit_events", "").upper().replace(" ", "")
+    events = setting("server_audit_events", "").upper().replace(" ", "")
     if events and "CONNECT" not in events.split(","):
         yield f"server_audit_events is {visible_text(events)}: logins are not logged"
-    failed = settings.get("server_audit_writes_failed", "0")
+    failed = setting("server_audit_writes_failed", "0")
     if failed != "0":
         yield f"the audit plugin failed to write {visible_text(failed)} records (Server_audit_writes_failed)"
-    if knowledge.inventory_at is not None:
-        yield from _silent_log(knowledge, knowledge.inventory_at)
+    # Each inventory is itself a login: a log silent for days is not the one that the server writes.
+    taken, last = knowledge.inventory_at, knowledge.last_record
+    if taken is not None and (last is None or last < taken - FRESH_SECONDS):
+        log = visible_text(setting("server_audit_current_log", "")) or "another place"
+        yield f"the log that is read has no newer record than {_day(last) or 'none'}, though the server writes to {log}"
 
 
-def _silent_log(knowledge: Knowledge, taken: int) -> Iterator[str]:
-    """Each inventory is itself a login: a log silent for days is not the one that the server writes."""
-    if knowledge.last_record is None or knowledge.last_record < taken - FRESH_SECONDS:
-        log = visible_text(knowledge.settings.get("server_audit_current_log", "")) or "another place"
-        last = "none" if knowledge.last_record is None else _day(knowledge.last_record)
-        yield f"the log that is read has no newer record than {last}, though the server writes to {log}"
-
-
-def _not_checked(knowledge: Knowledge) -> Iterator[str]:
-    if knowledge.source == "file":
-        yield "accounts taken from a file; not checked: open sessions, definers, audit settings"
-    elif knowledge.source == "none":
-        yield "no list of accounts: the hosts shown are the clients', and accounts never seen are not listed"
-    elif knowledge.definers is None:
-        yield "not checked: definers of routines, views, triggers and events"
+def _why(reason: str) -> str:
+    return f" ({visible_text(reason)})" if reason else ""
 
 
 class _Judge:
     """One pass over all accounts: the evidence laid on the account rows, then row by row the verdict."""
 
     def __init__(self, knowledge: Knowledge, now: int, start: int, excludes: Sequence[str]) -> None:
-        self.knowledge = knowledge
-        self.now = now
-        self.start = start
-        self.excludes = excludes
-        self.problems = watch_problems(knowledge, now, start)
-        self.unmatched = 0
+        self.knowledge, self.now, self.start, self.excludes = knowledge, now, start, excludes
+        self.problems = [
+            *_tracking_problems(knowledge, now, start),
+            *_inventory_problems(knowledge, now),
+            *_audit_problems(knowledge),
+        ]
         self._matcher = AccountMatcher(
             (account.row for account in knowledge.accounts if not account.is_role),
             knowledge.settings.get("skip_name_resolve", "").upper() in ("ON", "1"),
@@ -3080,118 +2767,115 @@ class _Judge:
             knowledge.appeared,
             knowledge.skip_since,
         )
-        self._use = self._use_by_row()
-        self._nameless = [item for item in knowledge.evidence if item.kind == "change user" and item.last_seen >= start]
-        self._suspected = {
-            row
-            for item in knowledge.suspects
-            if item.seen >= start
-            for row in self._rows(item.user, item.host, item.seen).rows
-        }
+        self.unmatched = 0
+        self._use: dict[AccountRow, list[Evidence]] = {}
+        self._nameless: list[Evidence] = []
+        for item in knowledge.evidence:
+            if item.kind != "change user":
+                self._lay_on_rows(item)
+            elif item.last_seen >= start:
+                self._nameless.append(item)
+        for account, proxied in knowledge.proxies:
+            # A session that acts for another account shows under its own name: it may be the use of both.
+            for item in tuple(self._use.get(account, ())):
+                if item.kind.endswith("open session"):
+                    acting = item._replace(kind="possible open session", certain=False)
+                    self._use.setdefault(proxied, []).append(acting)
+        self._changes: dict[bytes, dict[AccountRow, Evidence]] = {}
+        self._suspected = {row for item in knowledge.suspects if item.seen >= start for row in self._rows(*item).rows}
 
     def _rows(self, user: bytes, host: bytes, seen: int) -> Match:
         if self.knowledge.source == "none":
             return Match((AccountRow(user, host),), True)
         return self._matcher.match(user, host, seen)
 
-    def _use_by_row(self) -> dict[AccountRow, list[Seen]]:
-        """Lay every piece of evidence on the rows that it may tell of, newest first."""
-        use: dict[AccountRow, list[Seen]] = {}
-        for item in self.knowledge.evidence:
-            if item.kind == "change user":
-                continue
-            of_row = item.kind == "proxied"
-            match = (
-                Match((AccountRow(item.user, item.host),), True)
-                if of_row
-                else self._rows(item.user, item.host, item.last_seen)
-            )
-            self.unmatched += not match.rows
-            for row in match.rows:
-                use.setdefault(row, []).append(self._seen(item, match.certain))
-        for proxy in self.knowledge.proxies:
-            # A session that acts for another account shows under its own name: it may be the use of both.
-            for seen in tuple(use.get(proxy.account, ())):
-                if seen.kind.endswith("open session"):
-                    use.setdefault(proxy.proxied, []).append(replace(seen, kind="possible open session", certain=False))
-        for rows in use.values():
-            rows.sort(key=lambda seen: seen.last_seen, reverse=True)
-        return use
-
-    def _seen(self, item: Evidence, certain: bool) -> Seen:
-        # The Go program also counted lines that were no logins: what was taken over from it is possible use.
-        sure = certain and item.kind != "imported"
-        kind = item.kind if sure or item.kind == "imported" else f"possible {item.kind}"
-        last = self.now if self.now < item.last_seen <= self.now + CLOCK_SLACK else item.last_seen
-        return Seen(kind, item.user, b"" if item.kind == "proxied" else item.host, item.first_seen, last, sure)
+    def _lay_on_rows(self, item: Evidence) -> None:
+        """Note the evidence for every account row that it may tell of."""
+        kind, user, host, first, last, _ = item
+        if self.now < last <= self.now + CLOCK_SLACK:
+            last = self.now
+        rows, certain = (
+            ((AccountRow(user, host),), True) if kind == "proxied" else self._rows(user, host, item.last_seen)
+        )
+        if kind == "imported":
+            # The Go program also counted lines that were no logins: what was taken over from it is possible use.
+            certain = False
+        elif not certain:
+            kind = f"possible {kind}"
+        found = Evidence(kind, user, b"" if kind == "proxied" else host, first, last, certain)
+        for row in rows:
+            self._use.setdefault(row, []).append(found)
+        self.unmatched += not rows
 
     def account(self, account: Account) -> AccountVerdict:
         """Judge one account."""
-        seen = self._use.get(account.row, [])
+        seen = sorted(self._use.get(account.row, ()), key=lambda item: item.last_seen, reverse=True)
         past = [item for item in seen if item.last_seen <= self.now]
-        last = past[0] if past else None
-        verdict, reasons = self._verdict(account, seen, last)
-        keep = tuple(self._keep_reasons(account))
-        firsts = [item.first_seen for item in past if item.first_seen is not None]
+        verdict, reasons = self._verdict(account, seen, past)
+        keep = self._keep_reasons(account)
         return AccountVerdict(
             account=account,
             verdict=verdict,
             removable=verdict in ("stale", "never") and not keep,
-            last_seen=last.last_seen if last else None,
-            first_seen=min(firsts) if firsts else None,
-            last_seen_certain=bool(last and last.certain),
-            seen=tuple(seen),
+            last_seen=past[0].last_seen if past else None,
+            first_seen=min((item.first_seen for item in past if item.first_seen is not None), default=None),
+            last_seen_certain=bool(past) and past[0].certain,
+            evidence=tuple(dict.fromkeys(item.kind for item in seen)),
+            client_hosts=tuple(dict.fromkeys(item.host for item in seen if item.host)),
             keep_reasons=keep,
             reasons=tuple(reasons),
         )
 
-    def _verdict(self, account: Account, seen: Sequence[Seen], last: Seen | None) -> tuple[str, list[str]]:
-        if last and last.last_seen >= self.start:
-            return "active", [_use_in_words(last)]
+    def _verdict(self, account: Account, seen: list[Evidence], past: list[Evidence]) -> tuple[str, list[str]]:
+        last_use = _use_in_words(past[0]) if past else ""
+        if past and past[0].last_seen >= self.start:
+            return "active", [last_use]
         doubts = [*self._doubts(account, seen), *self.problems]
         if doubts:
             return "unknown", doubts
-        if last:
-            return "stale", [f"no use since {_day(self.start)}, all of it watched; {_use_in_words(last)}"]
-        since = self.knowledge.tracking_since or self.now
-        return "never", [f"no use since tracking began {_day(since)}"]
+        if past:
+            return "stale", [f"no use since {_day(self.start)}, all of it watched; {last_use}"]
+        return "never", [f"no use since tracking began {_day(self.knowledge.tracking_since or self.now)}"]
 
-    def _doubts(self, account: Account, seen: Sequence[Seen]) -> Iterator[str]:
+    def _doubts(self, account: Account, seen: list[Evidence]) -> Iterator[str]:
         """Tell why this account, without use in the window, cannot be called unused."""
-        ahead = max((item.last_seen for item in seen), default=0)
-        if ahead > self.now:
-            yield f"a record of it is stamped in the future, {_day(ahead)}"
+        if seen and seen[0].last_seen > self.now:
+            yield f"a record of it is stamped in the future, {_day(seen[0].last_seen)}"
         known = account.known_since
         # A login before the window proves that the account is that old, unless it came (back) since.
         old = account.row not in self.knowledge.appeared and any(item.certain for item in seen)
         if (known is None or known > self.start) and not old:
             yield "the account is known only since " + ("now" if known is None else _day(known))
-        for item in () if account.is_role else self._nameless:
-            if account.row in self._rows(account.user, item.host, item.last_seen).rows:
-                client = visible(item.host) or "an unknown host"
-                when = _day(item.last_seen)
-                yield f"a session from {client} changed its user {when}, the log does not say to whom"
-                return
+        change = self._nameless_changes(account.user).get(account.row)
+        if change:
+            client = visible(change.host) or "an unknown host"
+            when = _day(change.last_seen)
+            yield f"a session from {client} changed its user {when}, the log does not say to whom"
 
-    def _keep_reasons(self, account: Account) -> Iterator[str]:
-        knowledge = self.knowledge
-        if account.is_role:
-            yield "role"
-        if account.user in SYSTEM_USERS:
-            yield "system account"
-        if knowledge.own_account == account.row:
-            yield "conntracker's own account"
-        objects = (knowledge.definers or {}).get(account.row, 0)
-        if objects:
-            yield f"definer of {objects} object" + "s" * (objects != 1)
-        if any(excluded(account.row, pattern) for pattern in self.excludes):
-            yield "excluded"
-        if account.row in self._suspected:
-            yield "named by a suspect record"
-        if knowledge.source != "server":
-            yield "the server was not asked"
-        elif knowledge.definers is None:
-            yield "definers not known"
+    def _nameless_changes(self, user: bytes) -> Mapping[AccountRow, Evidence]:
+        """Give a change of user that each of the user's rows admits, and that may have been to it."""
+        if user not in self._changes:
+            self._changes[user] = {
+                row: item
+                for item in reversed(self._nameless)
+                for row in self._rows(user, item.host, item.last_seen).rows
+            }
+        return self._changes[user]
+
+    def _keep_reasons(self, account: Account) -> tuple[str, ...]:
+        knowledge, row = self.knowledge, account.row
+        objects = (knowledge.definers or {}).get(row, 0)
+        reasons = {
+            "role": account.is_role,
+            "system account": account.user in SYSTEM_USERS,
+            "conntracker's own account": knowledge.own_account == row,
+            f"definer of {objects} object" + "s" * (objects != 1): objects,
+            "excluded": any(excluded(row, pattern) for pattern in self.excludes),
+            "named by a suspect record": row in self._suspected,
+            "the server was not asked": knowledge.source != "server",
+            "definers not known": knowledge.source == "server" and knowledge.definers is None,
+        }
+        return tuple(reason for reason, holds in reasons.items() if holds)
 
 
 def excluded(row: AccountRow, pattern: str) -> bool:
@@ -3199,28 +2883,29 @@ def excluded(row: AccountRow, pattern: str) -> bool:
     user, at, host = pattern.rpartition("@")
     if not at:
         user, host = pattern, "*"
-    return _glob(row.user, user) and _glob(row.host.lower(), host.lower())
+    return _like(row.user, user) and _like(row.host.lower(), host.lower())
 
 
-def _glob(name: bytes, pattern: str) -> bool:
+def _like(name: bytes, pattern: str) -> bool:
     # fnmatch has `[...]` too, which is a plain character in account names.
-    wanted = re.sub(r"\[", "[[]", pattern).encode("utf-8", "surrogateescape").decode("latin-1")
+    wanted = pattern.replace("[", "[[]").encode("utf-8", "surrogateescape").decode("latin-1")
     return fnmatch.fnmatchcase(name.decode("latin-1"), wanted)
 
 
-def _use_in_words(seen: Seen) -> str:
-    text = f"{seen.kind} {_day(seen.last_seen)}"
-    if seen.host:
-        text += f" from {visible(seen.host)}"
-    return text + ("" if seen.certain else f" as {visible(seen.user) or 'anonymous'}")
+def _use_in_words(item: Evidence) -> str:
+    client = f" from {visible(item.host)}" if item.host else ""
+    other = "" if item.certain else f" as {visible(item.user) or 'anonymous'}"
+    return f"{item.kind} {_day(item.last_seen)}{client}{other}"
 
 
-def _day(instant: int) -> str:
+def _day(instant: int | None) -> str:
     return utc(instant)[:10]
 
 
-def utc(instant: int) -> str:
-    """Give an instant (epoch seconds) as 2026-01-31T00:00:00Z; out of the calendar's range as the number."""
+def utc(instant: int | None) -> str:
+    """Give an instant (epoch seconds) as 2026-01-31T00:00:00Z, None as '', one that no calendar has as the number."""
+    if instant is None:
+        return ""
     try:
         stamp = datetime.fromtimestamp(instant, timezone.utc)
     except (OverflowError, ValueError, OSError):
@@ -3234,92 +2919,79 @@ def utc(instant: int) -> str:
 
 
 def write_report(report: Report, form: str) -> str:
-    """Give the report as text in one of REPORT_FORMATS."""
-    return REPORT_FORMATS[form](report)
+    """Give the report as text in one of the forms that FORMATS allows."""
+    writers = {
+        "table": table_report,
+        "json": json_report,
+        "csv": csv_report,
+        "prometheus": prometheus_report,
+        "sql": sql_report,
+    }
+    return writers[form](report)
 
 
 def table_report(report: Report) -> str:
     """Give the report for people: 100 columns, what may go first, each account's reasons below it."""
-    lines = [*_table_header(report), ""]
-    width = max([20, *(len(item.name) for item in report.accounts if len(item.name) <= 44)])
-    lines.append(f"{'':2}{'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE")
-    for item in report.accounts:
-        lines += _table_rows(item, width, report.problems)
-    removable = sum(item.removable for item in report.accounts)
-    lines += [
-        "",
-        f"{len(report.accounts)} accounts: " + ", ".join(_counts(report)) + f"; {removable} removable (*)",
-    ]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
-
-
-def _table_header(report: Report) -> Iterator[str]:
     knowledge = report.knowledge
-    server = " ".join(filter(None, (_setting(report, "hostname"), _setting(report, "version"))))
-    yield from _wrapped("server: ", server or "not asked")
-    until = knowledge.last_run
-    yield f"tracking: since {_minute(knowledge.tracking_since)}, until {_minute(until)} (UTC)"
-    yield f"window: {report.window_days} days, since {_minute(report.window_start)}"
-    gaps = [gap for gap in knowledge.gaps if gap.ended >= report.window_start]
-    yield f"gaps in the window: {len(gaps) or 'none'}"
     source = {"server": "of the server", "file": "of a file", "none": "none"}[knowledge.source]
     age = "" if knowledge.inventory_at is None else f", {_age(report.now - knowledge.inventory_at)} old"
-    yield f"inventory: {source}{age}"
-    for problem in report.problems:
-        yield from _wrapped("problem: ", problem)
-    for note in report.notes:
-        yield from _wrapped("note: ", note)
+    width = max([20, *(len(item.name) for item in report.accounts if len(item.name) <= 44)])
+    totals = ", ".join(f"{report.counts[verdict]} {verdict}" for verdict in VERDICTS)
+    lines = [
+        *_wrapped("server: ", report.server or "not asked"),
+        f"tracking: since {_minute(knowledge.tracking_since)}, until {_minute(knowledge.last_run)} (UTC)",
+        f"window: {report.window_days} days, since {_minute(report.window_start)}",
+        f"gaps in the window: {report.gaps or 'none'}",
+        f"inventory: {source}{age}",
+        *_wrapped("problem: ", *report.problems),
+        *_wrapped("note: ", *report.notes),
+        "",
+        f"  {'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE",
+    ]
+    for item in report.accounts:
+        lines += _table_rows(item, width, report.problems)
+    lines += ["", f"{len(report.accounts)} accounts: {totals}; {len(report.removable)} removable (*)"]
+    return "\n".join(map(str.rstrip, lines)) + "\n"
 
 
 def _table_rows(item: AccountVerdict, width: int, problems: Sequence[str]) -> Iterator[str]:
     mark = "* " if item.removable else "  "
-    seen = _minute(item.last_seen) if item.last_seen is not None else "-"
-    doubt = "?" if item.last_seen is not None and not item.last_seen_certain else ""
-    tail = f"{item.verdict:8} {seen + doubt:17} {len(item.client_hosts):5}  "
-    room = TABLE_WIDTH - width - len(tail) - 4
-    evidence = _cut(", ".join(item.evidence) or "-", room)
-    if len(item.name) > width:
-        yield from _wrapped(mark, item.name)
-        yield f"{'':2}{'':{width}}  {tail}{evidence}"
-    else:
-        yield f"{mark}{item.name:{width}}  {tail}{evidence}"
-    if item.client_hosts:
-        more = len(item.client_hosts) - SHOWN_HOSTS
-        hosts = ", ".join(visible(host) for host in item.client_hosts[:SHOWN_HOSTS])
-        yield from _wrapped("      hosts: ", hosts + (f" and {more} more" if more > 0 else ""))
+    name = item.name
+    if len(name) > width:
+        yield from _wrapped(mark, name)
+        mark, name = "  ", ""
+    seen = "-" if item.last_seen is None else _minute(item.last_seen) + "?" * (not item.last_seen_certain)
+    line = f"{mark}{name:{width}}  {item.verdict:8} {seen:17} {len(item.client_hosts):5}  "
+    evidence, room = ", ".join(item.evidence) or "-", TABLE_WIDTH - len(line)
+    yield line + (evidence if len(evidence) <= room else evidence[: max(room - 2, 0)] + "..")
     # What holds for every account stands once, in the header.
-    own = [reason for reason in item.reasons if reason not in problems]
-    common = ["the problems above"] * (len(own) < len(item.reasons))
-    yield from _wrapped("      why: ", "; ".join(own + common))
-    if item.keep_reasons:
-        yield from _wrapped("      keep: ", "; ".join(item.keep_reasons))
-    facts = [fact for fact, true in (("locked", item.account.locked), ("expired", item.account.expired)) if true]
-    if facts:
-        yield "      is: " + ", ".join(facts)
+    why = [reason for reason in item.reasons if reason not in problems]
+    if len(why) < len(item.reasons):
+        why.append("the problems above")
+    more = len(item.client_hosts) - SHOWN_HOSTS
+    hosts = ", ".join(map(visible, item.client_hosts[:SHOWN_HOSTS])) + (f" and {more} more" if more > 0 else "")
+    facts = ["locked"] * bool(item.account.locked) + ["expired"] * bool(item.account.expired)
+    below = {"hosts": hosts, "why": "; ".join(why), "keep": "; ".join(item.keep_reasons), "is": ", ".join(facts)}
+    for label, text in below.items():
+        if text:
+            yield from _wrapped(f"      {label}: ", text)
 
 
-def _wrapped(label: str, text: str) -> Iterator[str]:
-    """Break a long text at blanks, or anywhere in a long word, to the table's width."""
+def _wrapped(label: str, *texts: str) -> Iterator[str]:
+    """Label long texts, and break them at blanks, or anywhere in a long word, to the table's width."""
     room = TABLE_WIDTH - len(label)
-    while len(text) > room:
-        cut = text.rfind(" ", room // 2, room + 1)
-        cut = room if cut < 0 else cut
-        yield label + text[:cut]
-        label, text = " " * len(label), text[cut:].lstrip()
-    yield label + text
-
-
-def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: max(room - 2, 0)] + ".."
-
-
-def _counts(report: Report) -> Iterator[str]:
-    counts = Counter(item.verdict for item in report.accounts)
-    return (f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    for text in texts:
+        start, rest = label, text
+        while len(rest) > room:
+            cut = rest.rfind(" ", room // 2, room + 1)
+            cut = room if cut < 0 else cut
+            yield start + rest[:cut]
+            start, rest = " " * len(label), rest[cut:].lstrip()
+        yield start + rest
 
 
 def _minute(instant: int | None) -> str:
-    return "never" if instant is None else utc(instant)[:16].replace("T", " ")
+    return utc(instant)[:16].replace("T", " ") or "never"
 
 
 def _age(seconds: int) -> str:
@@ -3327,14 +2999,6 @@ def _age(seconds: int) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
-
-
-def _setting(report: Report, name: str) -> str:
-    return visible_text(report.knowledge.settings.get(name, ""))
-
-
-def _instant_or_null(instant: int | None) -> str | None:
-    return None if instant is None else utc(instant)
 
 
 def json_report(report: Report) -> str:
@@ -3345,17 +3009,19 @@ def json_report(report: Report) -> str:
     import json
 
     knowledge = report.knowledge
+    setting = knowledge.settings.get
+    named = ("hostname", "version", "datadir", "system_time_zone")
     data = {
         "schema": REPORT_SCHEMA,
         "generated_at": utc(report.now),
         "server": {
-            **{name: _setting(report, name) or None for name in ("hostname", "version", "datadir", "system_time_zone")},
-            "skip_name_resolve": knowledge.settings.get("skip_name_resolve", "").upper() in ("ON", "1"),
+            **{name: visible_text(setting(name, "")) or None for name in named},
+            "skip_name_resolve": setting("skip_name_resolve", "").upper() in ("ON", "1"),
         },
         "tracking": {
-            "since": _instant_or_null(knowledge.tracking_since),
-            "until": _instant_or_null(knowledge.last_run),
-            "last_record": _instant_or_null(knowledge.last_record),
+            "since": utc(knowledge.tracking_since) or None,
+            "until": utc(knowledge.last_run) or None,
+            "last_record": utc(knowledge.last_record) or None,
             "gaps": [
                 {"began": utc(gap.began), "ended": utc(gap.ended), "reason": visible_text(gap.reason)}
                 for gap in knowledge.gaps
@@ -3363,42 +3029,20 @@ def json_report(report: Report) -> str:
         },
         "inventory": {
             "source": knowledge.source,
-            "taken_at": _instant_or_null(knowledge.inventory_at),
+            "taken_at": utc(knowledge.inventory_at) or None,
             "definers_known": knowledge.definers is not None,
             "sessions_complete": knowledge.sessions_complete,
         },
         "window_days": report.window_days,
         "window_start": utc(report.window_start),
-        "problems": list(report.problems),
-        "notes": list(report.notes),
-        "accounts": [_json_account(item) for item in report.accounts],
+        "problems": report.problems,
+        "notes": report.notes,
+        "accounts": [
+            {**_facts(item), **_json_name("user", item.account.user), **_json_name("host", item.account.host)}
+            for item in report.accounts
+        ],
     }
     return json.dumps(data, indent=2) + "\n"
-
-
-def _json_account(item: AccountVerdict) -> dict[str, Any]:
-    account = item.account
-    return {
-        **_json_name("user", account.user),
-        **_json_name("host", account.host),
-        "verdict": item.verdict,
-        "removable": item.removable,
-        "last_seen": _instant_or_null(item.last_seen),
-        "last_seen_certain": item.last_seen_certain,
-        "first_seen": _instant_or_null(item.first_seen),
-        "known_since": _instant_or_null(account.known_since),
-        "is_role": account.is_role,
-        "locked": account.locked,
-        "expired": account.expired,
-        "plugin": account.plugin,
-        "client_hosts": {
-            "count": len(item.client_hosts),
-            "newest": [visible(host) for host in item.client_hosts[:SHOWN_HOSTS]],
-        },
-        "evidence": list(item.evidence),
-        "keep_reasons": list(item.keep_reasons),
-        "reasons": list(item.reasons),
-    }
 
 
 def _json_name(key: str, name: bytes) -> dict[str, str]:
@@ -3408,51 +3052,42 @@ def _json_name(key: str, name: bytes) -> dict[str, str]:
         return {key: visible(name), f"{key}_hex": name.hex()}
 
 
-_CSV_COLUMNS = (
-    "user",
-    "host",
-    "verdict",
-    "removable",
-    "last_seen",
-    "first_seen",
-    "known_since",
-    "locked",
-    "client_hosts",
-    "newest_hosts",
-    "evidence",
-    "keep_reasons",
-    "reasons",
-)
+def _facts(item: AccountVerdict) -> dict[str, Any]:
+    """Give all that is told of an account, for programs."""
+    facts: dict[str, Any] = {**item.account._asdict(), **item._asdict()}
+    del facts["account"]
+    facts.update({name: utc(facts[name]) or None for name in ("last_seen", "first_seen", "known_since")})
+    newest = [visible(host) for host in item.client_hosts[:SHOWN_HOSTS]]
+    facts["client_hosts"] = {"count": len(item.client_hosts), "newest": newest}
+    return facts
 
 
 def csv_report(report: Report) -> str:
     """Give one line per account (RFC 4180), no field of which a spreadsheet takes for a formula."""
     import csv
+    import io
 
+    header = (
+        "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence,"
+        "keep_reasons,reasons"
+    )
+    columns = header.split(",")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(_CSV_COLUMNS)
+    writer.writerow(columns)
     for item in report.accounts:
-        account = item.account
-        writer.writerow(
-            _not_a_formula(value)
-            for value in (
-                visible(account.user),
-                visible(account.host),
-                item.verdict,
-                "yes" if item.removable else "no",
-                _instant_or_null(item.last_seen) or "",
-                _instant_or_null(item.first_seen) or "",
-                _instant_or_null(account.known_since) or "",
-                {True: "yes", False: "no", None: ""}[account.locked],
-                str(len(item.client_hosts)),
-                "; ".join(visible(host) for host in item.client_hosts[:SHOWN_HOSTS]),
-                "; ".join(item.evidence),
-                "; ".join(item.keep_reasons),
-                "; ".join(item.reasons),
-            )
-        )
+        facts = _facts(item)
+        hosts = facts["client_hosts"]
+        user, host = visible(item.account.user), visible(item.account.host)
+        facts.update(user=user, host=host, client_hosts=hosts["count"], newest_hosts=hosts["newest"])
+        writer.writerow(_not_a_formula(_cell(facts[column])) for column in columns)
     return out.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
+    return "; ".join(value) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _not_a_formula(value: str) -> str:
@@ -3463,84 +3098,59 @@ def _not_a_formula(value: str) -> str:
 def prometheus_report(report: Report) -> str:
     """Give gauges for node_exporter's textfile collector: no names, no stamps, a fixed number of series."""
     knowledge = report.knowledge
-    counts = Counter(item.verdict for item in report.accounts)
-    gaps = sum(gap.ended >= report.window_start for gap in knowledge.gaps)
-    metrics: list[tuple[str, str, int | None]] = [
-        (
-            "accounts_removable",
-            "Accounts that are stale or never used, with nothing to keep them.",
-            _removable(report),
-        ),
-        (
-            "window_seconds",
-            "Length of the window in which an account must be used to be active.",
-            report.window_days * DAY,
-        ),
-        ("tracking_start_timestamp_seconds", "Time of the oldest record read.", knowledge.tracking_since),
-        ("last_record_timestamp_seconds", "Time of the newest record read.", knowledge.last_record),
-        ("last_run_timestamp_seconds", "Time of the last successful run.", knowledge.last_run),
-        (
-            "inventory_timestamp_seconds",
-            "Time at which the server was last asked for its accounts.",
-            knowledge.inventory_at,
-        ),
-        ("gaps", "Stretches within the window whose records are lost.", gaps),
-        ("problems", "Reasons for which no account is called unused.", len(report.problems)),
-        ("suspect_records", "Login records that may be forged or torn.", len(knowledge.suspects)),
-        ("unparsed_records", "Records that could not be read.", knowledge.unparsed),
-    ]
     lines = ["# HELP conntracker_accounts Accounts by verdict.", "# TYPE conntracker_accounts gauge"]
-    lines += [f'conntracker_accounts{{verdict="{verdict}"}} {counts[verdict]}' for verdict in VERDICTS]
-    for name, text, value in metrics:
+    lines += [f'conntracker_accounts{{verdict="{verdict}"}} {report.counts[verdict]}' for verdict in VERDICTS]
+    # What each tells, behind its name.
+    metrics = {
+        "accounts_removable Accounts that are stale or never used, with nothing to keep them.": len(report.removable),
+        "window_seconds Length of the window in which an account must be used to be active.": report.window_days * DAY,
+        "tracking_start_timestamp_seconds Time of the oldest record read.": knowledge.tracking_since,
+        "last_record_timestamp_seconds Time of the newest record read.": knowledge.last_record,
+        "last_run_timestamp_seconds Time of the last successful run.": knowledge.last_run,
+        "inventory_timestamp_seconds Time at which the server was last asked for its accounts.": knowledge.inventory_at,
+        "gaps Stretches within the window whose records are lost.": report.gaps,
+        "problems Reasons for which no account is called unused.": len(report.problems),
+        "suspect_records Login records that may be forged or torn.": len(knowledge.suspects),
+        "unparsed_records Records that could not be read.": knowledge.unparsed,
+    }
+    for help_text, value in metrics.items():
+        name = help_text.split()[0]
         if value is not None:
             lines += [
-                f"# HELP conntracker_{name} {text}",
+                f"# HELP conntracker_{help_text}",
                 f"# TYPE conntracker_{name} gauge",
                 f"conntracker_{name} {value}",
             ]
     return "\n".join(lines) + "\n"
 
 
-def _removable(report: Report) -> int:
-    return sum(item.removable for item in report.accounts)
-
-
 def sql_report(report: Report) -> str:
     """Give a script that locks the removable accounts, for review; the undo follows it as comments."""
-    undo = [f"-- {line}" for line in _undo_lines(report)]
-    return "\n".join([*_sql_header(report, "lock"), *_lock_lines(report), "", "-- To undo:", *undo]) + "\n"
+    lines = _sql_header(report, "lock")
+    for item in report.removable:
+        statement = "-- already locked:" if item.account.locked else sql_statement(item.account.row, "LOCK") + " --"
+        lines.append(f"{statement} {item.name}: {item.verdict}; {'; '.join(item.reasons)}")
+    lines += ["", "-- To undo:", *(f"-- {line}" for line in _unlock_lines(report))]
+    return "\n".join(lines) + "\n"
 
 
 def sql_undo_report(report: Report) -> str:
     """Give the script that undoes sql_report."""
-    return "\n".join([*_sql_header(report, "unlock"), *_undo_lines(report)]) + "\n"
+    return "\n".join([*_sql_header(report, "unlock"), *_unlock_lines(report)]) + "\n"
 
 
 def _sql_header(report: Report, what: str) -> list[str]:
-    removable = _removable(report)
-    server = " ".join(filter(None, (_setting(report, "hostname"), _setting(report, "version"))))
     return [
-        f"-- conntracker: {what} {removable} unused accounts of {server or 'an unknown server'}",
+        f"-- conntracker: {what} {len(report.removable)} unused accounts of {report.server or 'an unknown server'}",
         f"-- judged {utc(report.now)}, window {report.window_days} days; for review, nothing was run",
         "SET NAMES utf8mb4;",
     ]
 
 
-def _lock_lines(report: Report) -> Iterator[str]:
-    for item in report.accounts:
-        if not item.removable:
-            continue
-        about = f"{item.name}: {item.verdict}; {'; '.join(item.reasons)}"
-        if item.account.locked:
-            yield f"-- already locked: {about}"
-        else:
-            yield f"{sql_statement(item.account.row, 'LOCK')} -- {about}"
-
-
-def _undo_lines(report: Report) -> Iterator[str]:
-    for item in report.accounts:
-        # An account that was locked before stays so.
-        if item.removable and not item.account.locked:
+def _unlock_lines(report: Report) -> Iterator[str]:
+    """Give the statements for all but the accounts that were locked before: they stay so."""
+    for item in report.removable:
+        if not item.account.locked:
             yield f"{sql_statement(item.account.row, 'UNLOCK')} -- {item.name}"
 
 
@@ -3550,50 +3160,40 @@ def sql_statement(row: AccountRow, action: str) -> str:
     Backslashes and quotes go into backquotes, which know no escape but themselves doubled; a name with
     characters that do not show goes into hex, so that the script has one statement a line and hides nothing.
     """
-    names = (row.user, row.host)
     try:
-        user, host = (name.decode("utf-8") for name in names)
+        user, host = row.user.decode("utf-8"), row.host.decode("utf-8")
     except UnicodeDecodeError:
         return "-- a name that is not UTF-8 cannot be written in SQL:"
     if not host or user.endswith(" ") or host.endswith(" "):
         # The server would take an empty host for '%' and drop blanks at the end: another account's name.
         return "-- a name that SQL cannot tell from another's:"
-    plain = not set(user + host) & set("'\\")
-    quote = "'" if plain else "`"
-    quoted = "@".join(quote + name.replace("`", "``" if not plain else "`") + quote for name in (user, host))
-    statement = f"ALTER USER {quoted} ACCOUNT {action}"
-    if all(visible(name) == text for name, text in zip(names, (user, host))):
-        return statement + ";"
-    ticked = "@".join("`" + name.replace("`", "``") + "`" for name in (user, host))
-    encoded = f"ALTER USER {ticked} ACCOUNT {action}".encode().hex()
-    return f"EXECUTE IMMEDIATE CONVERT(x'{encoded}' USING utf8mb4);"
-
-
-REPORT_FORMATS: dict[str, Callable[[Report], str]] = {
-    "table": table_report,
-    "json": json_report,
-    "csv": csv_report,
-    "prometheus": prometheus_report,
-    "sql": sql_report,
-}
+    shows = (visible_text(user), visible_text(host)) == (user, host)
+    if shows and not set(user + host) & set("'\\"):
+        account = f"'{user}'@'{host}'"
+    else:
+        account = "`{}`@`{}`".format(user.replace("`", "``"), host.replace("`", "``"))
+    statement = f"ALTER USER {account} ACCOUNT {action}"
+    return f"{statement};" if shows else f"EXECUTE IMMEDIATE CONVERT(x'{statement.encode().hex()}' USING utf8mb4);"
 
 
 def write_atomically(path: str, text: str, mode: int = 0o644) -> None:
-    """Write a file by a temporary file and a rename in the same folder, so that no reader sees half of it."""
+    """Write a file by a temporary file and a rename in the same folder, so that no reader sees half of it.
+
+    Raises ConntrackerError that names the file.
+    """
     import tempfile
 
     folder, name = os.path.split(os.path.abspath(path))
+    temporary = ""
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-    except OSError as error:
-        raise ConntrackerError(f"output: {visible_text(path)}: {error.strerror}") from None
-    try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             file.write(text)
             os.fchmod(file.fileno(), mode)
         os.replace(temporary, path)
     except OSError as error:
-        os.unlink(temporary)
+        if temporary:
+            os.unlink(temporary)
         raise ConntrackerError(f"output: {visible_text(path)}: {error.strerror}") from None
 
 
@@ -3607,8 +3207,7 @@ LATE_RUN_SECONDS = DAY + 3600
 SILENT_SECONDS = 3 * DAY
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(NamedTuple):
     """The state of the tracker for a monitoring check: code 0 good, 1 warning, 2 critical."""
 
     code: int
@@ -3632,60 +3231,52 @@ class Status:
 
 def tracker_status(knowledge: Knowledge, now: int, asked: bool) -> Status:
     """Judge the tracker itself; `now` in epoch seconds; `asked` tells that an inventory is wanted."""
-    checks = tuple(_status_checks(knowledge, now, asked))
+    logins = {(item.user, item.host): item.last_seen for item in knowledge.evidence if item.kind == "login"}
+    newest = max(logins.values(), default=None)
+    silent = newest is None or not -CLOCK_SLACK <= now - newest <= SILENT_SECONDS
+    lost_until = max((gap.ended for gap in knowledge.gaps), default=None)
+    lost = "" if lost_until is None else f", the newest until {_minute(lost_until)}"
+    audit = "; ".join(_audit_problems(knowledge))
+    settings = "logins are logged" if knowledge.source == "server" else "not asked"
+    checks = (
+        ("last run", *_run_state(knowledge.last_run, now)),
+        ("tracking", _warning_if(not knowledge.tracking_since), f"since {_minute(knowledge.tracking_since)}"),
+        ("logins", _warning_if(silent), "none was ever seen" if newest is None else f"the newest {_minute(newest)}"),
+        ("gaps", _warning_if(lost_until and lost_until >= now - 7 * DAY), f"{len(knowledge.gaps)}{lost}"),
+        ("suspect records", _warning_if(knowledge.suspects), str(len(knowledge.suspects))),
+        ("unparsed records", _warning_if(knowledge.unparsed), str(knowledge.unparsed)),
+        ("audit settings", STATUS_CRITICAL if audit else STATUS_GOOD, audit or settings),
+        ("inventory", *(_inventory_state(knowledge, now) if asked else (STATUS_GOOD, "not configured"))),
+    )
     facts = {
         "version": __version__,
-        "tracking_since": _instant_or_null(knowledge.tracking_since),
-        "last_run": _instant_or_null(knowledge.last_run),
-        "accounts": len({(item.user, item.host) for item in knowledge.evidence if item.kind == "login"}),
+        "tracking_since": utc(knowledge.tracking_since) or None,
+        "last_run": utc(knowledge.last_run) or None,
+        "accounts": len(logins),
     }
     return Status(max(code for _, code, _ in checks), checks, facts)
 
 
-def _status_checks(knowledge: Knowledge, now: int, asked: bool) -> Iterator[tuple[str, int, str]]:
-    yield _run_check(knowledge, now)
-    since = knowledge.tracking_since
-    yield "tracking", STATUS_GOOD if since else STATUS_WARNING, f"since {_minute(since)}"
-    yield _silence_check(knowledge, now)
-    recent = [gap for gap in knowledge.gaps if gap.ended >= now - 7 * DAY]
-    newest = max(knowledge.gaps, key=lambda gap: gap.ended, default=None)
-    until = f", the newest until {_minute(newest.ended)}" if newest else ""
-    yield "gaps", STATUS_WARNING if recent else STATUS_GOOD, f"{len(knowledge.gaps)}{until}"
-    suspects = len(knowledge.suspects)
-    yield "suspect records", STATUS_WARNING if suspects else STATUS_GOOD, str(suspects)
-    yield "unparsed records", STATUS_WARNING if knowledge.unparsed else STATUS_GOOD, str(knowledge.unparsed)
-    problems = list(_audit_problems(knowledge))
-    settings = "not asked" if knowledge.source != "server" else "logins are logged"
-    yield "audit settings", STATUS_CRITICAL if problems else STATUS_GOOD, "; ".join(problems) or settings
-    yield _inventory_check(knowledge, now) if asked else ("inventory", STATUS_GOOD, "not configured")
+def _warning_if(bad: object) -> int:
+    return STATUS_WARNING if bad else STATUS_GOOD
 
 
-def _run_check(knowledge: Knowledge, now: int) -> tuple[str, int, str]:
-    if knowledge.last_run is None:
-        return "last run", STATUS_CRITICAL, "never"
-    lag = now - knowledge.last_run
-    code = STATUS_CRITICAL if lag > FRESH_SECONDS else STATUS_WARNING if lag > LATE_RUN_SECONDS else STATUS_GOOD
+def _run_state(last_run: int | None, now: int) -> tuple[int, str]:
+    if last_run is None:
+        return STATUS_CRITICAL, "never"
+    lag = now - last_run
     if lag < -CLOCK_SLACK:
-        return "last run", STATUS_WARNING, f"{_minute(knowledge.last_run)}, in the future"
-    return "last run", code, f"{_minute(knowledge.last_run)}, {_age(max(lag, 0))} ago"
+        return STATUS_WARNING, f"{_minute(last_run)}, in the future"
+    code = STATUS_CRITICAL if lag > FRESH_SECONDS else _warning_if(lag > LATE_RUN_SECONDS)
+    return code, f"{_minute(last_run)}, {_age(max(lag, 0))} ago"
 
 
-def _silence_check(knowledge: Knowledge, now: int) -> tuple[str, int, str]:
-    newest = max((item.last_seen for item in knowledge.evidence if item.kind == "login"), default=None)
-    if newest is None:
-        return "logins", STATUS_WARNING, "none was ever seen"
-    silent = now - newest
-    code = STATUS_WARNING if silent > SILENT_SECONDS or silent < -CLOCK_SLACK else STATUS_GOOD
-    return "logins", code, f"the newest {_minute(newest)}"
-
-
-def _inventory_check(knowledge: Knowledge, now: int) -> tuple[str, int, str]:
+def _inventory_state(knowledge: Knowledge, now: int) -> tuple[int, str]:
     problems = list(_inventory_problems(knowledge, now))
     if knowledge.definers is None and knowledge.source == "server":
         problems.append("definers are not known")
-    code = STATUS_WARNING if problems else STATUS_GOOD
-    age = "" if knowledge.inventory_at is None else f"{_age(max(now - knowledge.inventory_at, 0))} old"
-    return "inventory", code, "; ".join([*problems, *([age] if age else [])])
+    age = [] if knowledge.inventory_at is None else [f"{_age(max(now - knowledge.inventory_at, 0))} old"]
+    return _warning_if(problems), "; ".join(problems + age)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -4082,11 +3673,21 @@ _META_SETTINGS = {
     "server_audit_file_rotate_size": "audit_file_rotate_size",
     "server_audit_writes_failed": "audit_writes_failed",
 }
-_Value = Union[str, int, bytes, None]
 
 
-def _put_meta(db: sqlite3.Connection, values: Mapping[str, _Value]) -> None:
-    db.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", list(values.items()))
+def _meta(db: sqlite3.Connection) -> dict[str, Any]:
+    return dict(db.execute("SELECT key, value FROM meta"))
+
+
+def _put_meta(db: sqlite3.Connection, values: Mapping[str, int | str | bytes | None]) -> None:
+    db.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", values.items())
+
+
+def _replace_rows(db: sqlite3.Connection, table: str, rows: Iterable[Sequence[Any]]) -> None:
+    rows = list(rows)
+    db.execute(f"DELETE FROM {table}")
+    if rows:
+        db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})", rows)
 
 
 def store_inventory(db: sqlite3.Connection, inventory: Inventory, now: int) -> None:
@@ -4094,73 +3695,48 @@ def store_inventory(db: sqlite3.Connection, inventory: Inventory, now: int) -> N
 
     An account keeps the instant at which it was first listed; one that vanished and came back is new.
     """
-    first = _meta(db).get("first_inventory")
-    _store_blind_time(db, inventory, now)
+    meta = _meta(db)
+    _store_blind_time(db, meta, inventory, now)
     known = {(user, host): since for user, host, since in db.execute("SELECT user, host, known_since FROM account")}
-    db.execute("DELETE FROM account")
+    _replace_rows(db, "account", ((*a[:6], known.get(a.row, now), now) for a in inventory.accounts))
     db.executemany(
-        "INSERT INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (a.user, a.host, a.is_role, a.locked, a.expired, a.plugin, known.get((a.user, a.host), now), now)
-            for a in inventory.accounts
-        ],
+        "INSERT INTO evidence (kind, user, host, settled, first_seen, last_seen)"
+        " VALUES ('open session', ?, ?, 1, ?, ?) ON CONFLICT (kind, user, host, settled)"
+        " DO UPDATE SET last_seen = max(last_seen, excluded.last_seen)",
+        ((*session, now, now) for session in inventory.sessions),
     )
-    _store_sessions(db, inventory, now)
     if inventory.definers is not None:
-        db.execute("DELETE FROM definer")
-        db.executemany(
-            "INSERT INTO definer VALUES (?, ?, ?)",
-            [(row.user, row.host, objects) for row, objects in inventory.definers.items()],
-        )
+        _replace_rows(db, "definer", ((*row, objects) for row, objects in inventory.definers.items()))
         _put_meta(db, {"definers_at": now})
     if inventory.proxies is not None:
-        db.execute("DELETE FROM proxy")
-        db.executemany(
-            "INSERT OR IGNORE INTO proxy VALUES (?, ?, ?, ?)",
-            [(p.account.user, p.account.host, p.proxied.user, p.proxied.host) for p in inventory.proxies],
-        )
-    own = inventory.own_account
-    meta = _meta(db)
-    skip = inventory.settings.get("skip_name_resolve")
-    if meta.get("skip_name_resolve") not in (None, skip):
+        _replace_rows(db, "proxy", ((*proxy.account, *proxy.proxied) for proxy in inventory.proxies))
+    if meta.get("skip_name_resolve") not in (None, inventory.settings.get("skip_name_resolve")):
         _put_meta(db, {"skip_name_resolve_since": now})
+    own_user, own_host = inventory.own_account or (None, None)
     _put_meta(
         db,
         {
             **{key: inventory.settings.get(name) for name, key in _META_SETTINGS.items()},
             "inventory_at": now,
             "inventory_error": "",
-            "first_inventory": first or now,
+            "first_inventory": meta.get("first_inventory") or now,
             "sessions_complete": int(inventory.sessions_complete),
-            "own_user": own.user if own else None,
-            "own_host": own.host if own else None,
+            "own_user": own_user,
+            "own_host": own_host,
         },
     )
 
 
-def _store_blind_time(db: sqlite3.Connection, inventory: Inventory, now: int) -> None:
+def _store_blind_time(db: sqlite3.Connection, meta: Mapping[str, Any], inventory: Inventory, now: int) -> None:
     """Record a gap for the time between two inventories if auditing was off or blind at either."""
-    meta = _meta(db)
-    before, since = meta.get("audit_blind") or "", _integer(meta, "audit_checked_at")
-    found = "; ".join(_audit_problems(Knowledge(source="server", settings=inventory.settings)))
-    reason = found or before
-    if (
-        reason
-        and not db.execute("UPDATE gap SET ended = ? WHERE ended = ? AND reason = ?", (now, since, reason)).rowcount
-    ):
-        began = now if since is None else since
-        db.execute("INSERT INTO gap (began, ended, reason) VALUES (?, ?, ?)", (began, now, reason))
-    _put_meta(db, {"audit_blind": found, "audit_checked_at": now})
-
-
-def _store_sessions(db: sqlite3.Connection, inventory: Inventory, now: int) -> None:
-    for session in set(inventory.sessions):
-        db.execute(
-            "INSERT INTO evidence (kind, user, host, settled, first_seen, last_seen)"
-            " VALUES ('open session', ?, ?, 1, ?, ?) ON CONFLICT (kind, user, host, settled)"
-            " DO UPDATE SET last_seen = max(last_seen, excluded.last_seen)",
-            (session.user, session.host, now, now),
-        )
+    since = meta.get("audit_checked_at", now)
+    blind = "; ".join(_audit_problems(Knowledge("server", settings=inventory.settings)))
+    reason = blind or meta.get("audit_blind")
+    if reason:
+        longer = db.execute("UPDATE gap SET ended = ? WHERE ended = ? AND reason = ?", (now, since, reason))
+        if not longer.rowcount:
+            db.execute("INSERT OR IGNORE INTO gap (began, ended, reason) VALUES (?, ?, ?)", (since, now, reason))
+    _put_meta(db, {"audit_blind": blind, "audit_checked_at": now})
 
 
 def store_inventory_failure(db: sqlite3.Connection, error: str) -> None:
@@ -4172,101 +3748,55 @@ def store_accounts_file(db: sqlite3.Connection, inventory: Inventory, now: int) 
     """Give the file's accounts with the instant since when each is known; remembers those first given now."""
     import json
 
-    meta = _meta(db)
-    since = meta.get("accounts_file_known")
-    known: dict[str, int] = json.loads(since) if isinstance(since, str) else {}
-    keys = {account.row: f"{account.user.hex()}@{account.host.hex()}" for account in inventory.accounts}
-    known = {key: known.get(key, now) for key in keys.values()}
+    earlier = json.loads(_meta(db).get("accounts_file_known") or "{}")
+    keys = [f"{account.user.hex()}@{account.host.hex()}" for account in inventory.accounts]
+    known = {key: earlier.get(key, now) for key in keys}
     _put_meta(db, {"accounts_file_known": json.dumps(known)})
-    return with_known_since(inventory, {row: known[key] for row, key in keys.items()})
-
-
-def with_known_since(inventory: Inventory, since: Mapping[AccountRow, int]) -> Inventory:
-    """Fill in known_since where the accounts file does not state it."""
-    accounts = tuple(
-        account if account.known_since is not None else replace(account, known_since=since.get(account.row))
-        for account in inventory.accounts
+    accounts = (
+        account if account.known_since is not None else account._replace(known_since=known[key])
+        for account, key in zip(inventory.accounts, keys)
     )
-    return replace(inventory, accounts=accounts)
+    return inventory._replace(accounts=tuple(accounts))
 
 
-def _meta(db: sqlite3.Connection) -> dict[str, _Value]:
-    return dict(db.execute("SELECT key, value FROM meta"))
+_ALL_EVIDENCE = "SELECT kind, user, host, MIN(first_seen), MAX(last_seen) FROM evidence GROUP BY kind, user, host"
 
 
 def load_for_verdict(db: sqlite3.Connection, accounts_file: Inventory | None = None) -> Knowledge:
     """Read everything that the verdict rests on; with an accounts file its list replaces the stored one."""
     meta = _meta(db)
     knowledge = Knowledge(
-        evidence=tuple(_load_evidence(db)),
-        suspects=tuple(
-            Suspect(bytes(user), bytes(host), seen, reason)
-            for user, host, seen, reason in db.execute("SELECT user, host, seen, reason FROM suspect")
-        ),
-        gaps=tuple(Gap(*row) for row in db.execute("SELECT began, ended, reason FROM gap ORDER BY began")),
-        tracking_since=_integer(meta, "tracking_since"),
-        last_record=_integer(meta, "last_record"),
-        last_run=_integer(meta, "last_run"),
-        unparsed=_integer(meta, "unparsed") or 0,
+        evidence=tuple(itertools.starmap(Evidence, db.execute(_ALL_EVIDENCE))),
+        suspects=tuple(itertools.starmap(Suspect, db.execute("SELECT user, host, seen FROM suspect"))),
+        gaps=tuple(itertools.starmap(Gap, db.execute("SELECT began, ended, reason FROM gap ORDER BY began"))),
+        tracking_since=meta.get("tracking_since"),
+        last_record=meta.get("last_record"),
+        last_run=meta.get("last_run"),
+        unparsed=meta.get("unparsed") or 0,
     )
     if accounts_file is not None:
-        return replace(
-            knowledge,
-            source="file",
-            accounts=accounts_file.accounts,
-            settings=accounts_file.settings,
-            inventory_at=accounts_file.taken_at,
-        )
-    return _with_inventory(db, knowledge, meta)
-
-
-def _with_inventory(db: sqlite3.Connection, knowledge: Knowledge, meta: Mapping[str, _Value]) -> Knowledge:
+        source, taken_at, accounts, settings, *_ = accounts_file
+        return knowledge._replace(source=source, accounts=accounts, settings=settings, inventory_at=taken_at)
     accounts = tuple(
-        Account(bytes(user), bytes(host), bool(role), _flag(locked), _flag(expired), plugin, since)
-        for user, host, role, locked, expired, plugin, since in db.execute(
-            "SELECT user, host, is_role, locked, expired, plugin, known_since FROM account"
-        )
+        Account(user, host, bool(is_role), _flag(locked), _flag(expired), plugin, since)
+        for user, host, is_role, locked, expired, plugin, since, _ in db.execute("SELECT * FROM account")
     )
-    first = _integer(meta, "first_inventory") or 0
-    asked, definers_at = _integer(meta, "inventory_at") or 0, _integer(meta, "definers_at")
-    own_user, own_host = meta.get("own_user"), meta.get("own_host")
-    definers = {AccountRow(bytes(u), bytes(h)): n for u, h, n in db.execute("SELECT user, host, objects FROM definer")}
-    return replace(
-        knowledge,
+    listed = {account.row: account.known_since or 0 for account in accounts}
+    definers = {AccountRow(user, host): objects for user, host, objects in db.execute("SELECT * FROM definer")}
+    asked, definers_at = meta.get("inventory_at"), meta.get("definers_at")
+    return knowledge._replace(
         source="server" if accounts else "none",
         accounts=accounts,
-        appeared={a.row: a.known_since for a in accounts if a.known_since is not None and a.known_since > first},
-        definers=definers if definers_at is not None and asked - definers_at <= FRESH_SECONDS else None,
-        proxies=tuple(
-            Proxy(AccountRow(bytes(row[0]), bytes(row[1])), AccountRow(bytes(row[2]), bytes(row[3])))
-            for row in db.execute("SELECT user, host, proxied_user, proxied_host FROM proxy")
-        ),
+        appeared={row: since for row, since in listed.items() if since > meta["first_inventory"]},
+        definers=definers if definers_at and asked - definers_at <= FRESH_SECONDS else None,
+        proxies=tuple(itertools.starmap(_proxy, db.execute("SELECT * FROM proxy"))),
         settings={name: str(meta[key]) for name, key in _META_SETTINGS.items() if meta.get(key) is not None},
-        inventory_at=_integer(meta, "inventory_at"),
-        inventory_error=str(meta.get("inventory_error") or ""),
+        inventory_at=asked,
+        inventory_error=meta.get("inventory_error") or "",
         sessions_complete=bool(meta.get("sessions_complete")),
-        skip_since=_integer(meta, "skip_name_resolve_since") or 0,
-        own_account=AccountRow(own_user, own_host)
-        if isinstance(own_user, bytes) and isinstance(own_host, bytes)
-        else None,
+        skip_since=meta.get("skip_name_resolve_since") or 0,
+        own_account=None if meta.get("own_user") is None else AccountRow(meta["own_user"], meta["own_host"]),
     )
-
-
-def _load_evidence(db: sqlite3.Connection) -> Iterator[Evidence]:
-    rows = db.execute(
-        "SELECT kind, user, host, MIN(first_seen), MAX(last_seen) FROM evidence GROUP BY kind, user, host"
-    )
-    for kind, user, host, first, last in rows:
-        if last is not None:
-            yield Evidence(kind, bytes(user or b""), bytes(host or b""), first, last)
-
-
-def _integer(meta: Mapping[str, _Value], key: str) -> int | None:
-    value = meta.get(key)
-    try:
-        return None if value is None else int(value)
-    except ValueError:
-        return None
 
 
 def _flag(value: int | None) -> bool | None:
@@ -4275,13 +3805,12 @@ def _flag(value: int | None) -> bool | None:
 
 def store_verdicts(db: sqlite3.Connection, report: Report) -> None:
     """Replace the verdicts that the views Verdicts and Unused show; the caller holds the transaction."""
-    db.execute("DELETE FROM verdict")
-    db.executemany(
-        "INSERT INTO verdict VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
+    _replace_rows(
+        db,
+        "verdict",
+        (
             (
-                item.account.user,
-                item.account.host,
+                *item.account.row,
                 item.name,
                 item.verdict,
                 item.removable,
@@ -4296,7 +3825,7 @@ def store_verdicts(db: sqlite3.Connection, report: Report) -> None:
                 report.now,
             )
             for item in report.accounts
-        ],
+        ),
     )
 
 

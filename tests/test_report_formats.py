@@ -8,7 +8,6 @@ import json
 import os
 import re
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,8 +86,8 @@ def mixed() -> Report:
         *(Evidence("login", b"active", b"10.1.1.%d" % i, OLD, NOW - i * DAY) for i in range(8)),
     ]
     base = make().knowledge
-    knowledge = replace(
-        base, accounts=tuple(accounts), evidence=tuple(evidence), gaps=(Gap(OLD, OLD + 9, "rotated\naway"),)
+    knowledge = base._replace(
+        accounts=tuple(accounts), evidence=tuple(evidence), gaps=(Gap(OLD, OLD + 9, "rotated\naway"),)
     )
     return v.judge(knowledge, NOW, 90)
 
@@ -109,7 +108,7 @@ def test_the_table_says_what_may_go_first_and_what_it_rests_on() -> None:
 
 
 def test_the_table_tells_a_problem_of_all_accounts_once() -> None:
-    report = v.judge(replace(mixed().knowledge, sessions_complete=False), NOW, 90)
+    report = v.judge(mixed().knowledge._replace(sessions_complete=False), NOW, 90)
     text = v.table_report(report)
     assert text.count("GRANT PROCESS ON *.*") == 1
     assert "problem: other accounts' open sessions are not visible" in text
@@ -274,8 +273,8 @@ def test_an_output_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: P
     ],
 )
 def test_status_is_fit_for_a_monitoring_check(change: dict[str, object], code: int, check: str, words: str) -> None:
-    knowledge = replace(make().knowledge, evidence=(Evidence("login", b"a", b"h", None, NOW - 60),))
-    status = v.tracker_status(replace(knowledge, **change), NOW, asked=True)  # type: ignore[arg-type]
+    knowledge = make().knowledge._replace(evidence=(Evidence("login", b"a", b"h", None, NOW - 60),))
+    status = v.tracker_status(knowledge._replace(**change), NOW, asked=True)  # type: ignore[arg-type]
     assert status.code == code, status
     words = words.replace("0 h", "1 min")
     assert any(name == check and words in text for name, _, text in status.checks), status

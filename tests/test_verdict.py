@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +138,7 @@ def test_an_open_session_of_a_proxy_may_be_use_of_the_proxied_account() -> None:
     ext, real = account("ext@%"), account("real@localhost")
     knowledge = know(ext, real, evidence=(use("open session", "ext", "10.1.1.1", NOW - 60),))
     assert verdict(knowledge, "real@localhost").removable
-    item = verdict(replace(knowledge, proxies=(Proxy(ext.row, real.row),)), "real@localhost")
+    item = verdict(knowledge._replace(proxies=(Proxy(ext.row, real.row),)), "real@localhost")
     assert (item.verdict, item.evidence) == ("active", ("possible open session",))
 
 
@@ -192,9 +191,8 @@ def test_a_nameless_change_of_user_from_an_unknown_host_leaves_all_undecided() -
     ],
 )
 def test_what_was_not_watched_is_unknown(change: dict[str, Any], words: str) -> None:
-    knowledge = replace(
-        know(account("app@%"), account("used@%"), evidence=(use("login", "used", "h", NOW - DAY),)), **change
-    )
+    watched = know(account("app@%"), account("used@%"), evidence=(use("login", "used", "h", NOW - DAY),))
+    knowledge = watched._replace(**change)
     item = verdict(knowledge, "app@%")
     assert (item.verdict, item.removable) == ("unknown", False)
     assert words in "; ".join(item.reasons)
@@ -221,7 +219,7 @@ def test_a_login_before_the_window_proves_the_age_of_an_account_listed_first_by_
     knowledge = know(app, evidence=(use("login", "app", "10.1.1.1", NOW - 91 * DAY),))
     assert verdict(knowledge).verdict == "stale"
     # but not of one that an earlier inventory lacked: it was dropped and made again
-    assert verdict(replace(knowledge, appeared={app.row: NOW - DAY})).verdict == "unknown"
+    assert verdict(knowledge._replace(appeared={app.row: NOW - DAY})).verdict == "unknown"
 
 
 def test_a_stamp_in_the_future_proves_neither_use_nor_disuse() -> None:
@@ -259,7 +257,7 @@ def test_suspect_records_make_nothing_active_and_nothing_removable() -> None:
     ],
 )
 def test_reasons_to_keep(listed: Account, change: dict[str, Any], reason: str) -> None:
-    item = verdict(replace(know(listed), **change))
+    item = verdict(know(listed)._replace(**change))
     assert (item.verdict, item.removable, item.keep_reasons) == ("never", False, (reason,))
 
 
@@ -384,7 +382,7 @@ def test_the_database_keeps_everything_that_the_verdict_rests_on() -> None:
         inventory(
             app,
             account("b@%", None),
-            sessions=(v.Session(b"b", b"web1"), v.Session(b"b", b"web1")),
+            sessions=((b"b", b"web1"), (b"b", b"web1")),
             definers={AccountRow(b"b", b"%"): 2},
             proxies=(proxy,),
             own_account=AccountRow(b"c", b"localhost"),
@@ -393,7 +391,7 @@ def test_the_database_keeps_everything_that_the_verdict_rests_on() -> None:
     )
     known = v.load_for_verdict(db)
     assert known.source == "server"
-    assert set(known.accounts) == {replace(app, known_since=OLD), account("b@%", OLD)}
+    assert set(known.accounts) == {app._replace(known_since=OLD), account("b@%", OLD)}
     assert set(known.evidence) == {use("login", "app", "h", 7, 4), use("open session", "b", "web1", OLD, OLD)}
     assert (known.definers, known.proxies) == ({AccountRow(b"b", b"%"): 2}, (proxy,))
     assert (known.own_account, known.sessions_complete) == (AccountRow(b"c", b"localhost"), True)
@@ -465,7 +463,7 @@ def test_the_views_show_the_verdicts_while_they_are_fresh() -> None:
     (real_now,) = db.execute("SELECT CAST(strftime('%s', 'now') AS INTEGER)").fetchone()
     assert {row[0] for row in db.execute("SELECT verdict FROM Verdicts")} == {"unknown"}
     assert db.execute("SELECT * FROM Unused").fetchall() == []
-    v.store_verdicts(db, replace(report, now=real_now))
+    v.store_verdicts(db, report._replace(now=real_now))
     assert db.execute("SELECT account, verdict, removable FROM Unused").fetchall() == [("app@%", "never", 1)]
     assert db.execute("SELECT count(*) FROM Verdicts").fetchone() == (2,)
 
@@ -503,7 +501,7 @@ def test_more_evidence_never_makes_an_account_more_removable(
     accounts: tuple[Account, ...], evidence: list[Evidence], more: list[Evidence], proxies: list[Proxy]
 ) -> None:
     less = know(*accounts, evidence=tuple(evidence), proxies=tuple(proxies))
-    assert removable(replace(less, evidence=(*evidence, *more))) <= removable(less)
+    assert removable(less._replace(evidence=(*evidence, *more))) <= removable(less)
 
 
 @LOTS
@@ -538,8 +536,8 @@ def test_what_is_not_known_never_makes_an_account_removable(
             ]
         )
     )
-    assert removable(replace(full, **worse)) == set()
-    assert removable(replace(full, gaps=tuple(gaps), suspects=tuple(suspects))) <= removable(full)
+    assert removable(full._replace(**worse)) == set()
+    assert removable(full._replace(gaps=tuple(gaps), suspects=tuple(suspects))) <= removable(full)
 
 
 @LOTS
