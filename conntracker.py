@@ -252,11 +252,14 @@ def parse_connection(line: bytes) -> Record | None:
     return Record(stamp, serverhost, match["user"], host, int(match["id"]), operation, int(match["retcode"]))
 
 
-def parse_glued(line: bytes) -> Record | None:
-    """Read the last record of a line in which a torn record stands before it; None if there is no such thing."""
+def parse_glued(line: bytes, clock: Clock) -> Record | None:
+    """Read the last record of a line in which a torn record stands before it; None if there is no such thing.
+
+    A server stamps a record with a time: what only looks like a stamp is a piece of a name.
+    """
     for inner in reversed(list(_INNER_STAMP.finditer(line))):
         record = parse_connection(line[inner.start() :])
-        if record:
+        if record and clock.knows(record.stamp):
             return record
     return None
 
@@ -481,6 +484,13 @@ class Clock(dict[bytes, int]):
                 self.minutes[minute] = instant - int(seconds)
         self[stamp] = instant
         return instant
+
+    def knows(self, stamp: bytes) -> bool:
+        """Tell whether a stamp is a time."""
+        try:
+            return self[stamp] > 0
+        except ValueError:
+            return False
 
     def is_steady(self, low: int, high: int) -> bool:
         """Tell that local time keeps its distance from UTC between two instants: a change lasts for days."""
@@ -835,7 +845,7 @@ def read_marked(line: bytes, clock: Clock) -> tuple[Login | None, list[Login], b
     """
     if _QUERY_END.search(line, max(0, len(line) - 100)):
         return None, [], True
-    record, glued = parse_connection(line), parse_glued(line)
+    record, glued = parse_connection(line), parse_glued(line, clock)
     if record and not glued and (instant := _time_of(record, clock)):
         return ((key_of(record), instant) if record.is_login else None), [], True
     readings = (record, glued) if glued else (parse_connection(line + b",,0"),)
@@ -912,7 +922,7 @@ class Window:
     def _odd(self, at: int, line: bytes) -> Iterator[Nearby]:
         """Yield the record of any line, if it is a whole one."""
         record = parse_connection(line)
-        if record and (record.is_login or record.operation == b"FAILED_CONNECT") and not parse_glued(line):
+        if record and (record.is_login or record.operation == b"FAILED_CONNECT") and not parse_glued(line, self.clock):
             with contextlib.suppress(ValueError):
                 place, refused = self.base + at - 1, not record.is_login
                 instant = self.clock[record.stamp]
@@ -1277,7 +1287,7 @@ class OtherRecords:
 
     def _read(self, offset: int, line: bytes) -> None:
         record = parse_connection(line)
-        if record is None or record.retcode or parse_glued(line):
+        if record is None or record.retcode or parse_glued(line, self.clock):
             return
         with contextlib.suppress(ValueError):
             instant = self.clock[record.stamp]
