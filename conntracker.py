@@ -1380,7 +1380,7 @@ class Worker:
         for place in segment.blocks if task.log.compressed else reversed(segment.blocks):
             names = {name for name, last in doubtful.items() if first[name] <= place < last}
             if names:
-                names &= self._named(task, place, names)
+                names &= self._named(task, bucket, place, names)
             if names:
                 certain, doubts = judge_block(self._window(place), place, names, newest=True)
                 bucket.certain(certain)
@@ -1389,12 +1389,18 @@ class Worker:
                     for name in certain:
                         del doubtful[name]
 
-    def _named(self, task: Task, place: Place, names: set[bytes]) -> set[bytes]:
-        """Return the names that may have logged in within a block; nothing if it surely was none of those given."""
+    def _named(self, task: Task, bucket: Bucket, place: Place, names: set[bytes]) -> set[bytes]:
+        """Return the names that may have logged in within a block; nothing if it surely was none of those given.
+
+        What was a name on the first look may be odd on this one, and is then read at once: which ids are odd ones
+        depends on the blocks seen before.
+        """
         block = b"\n" + task.log.read(place[1], place[2] - place[1])
         if len(names) < MANY_IN_BLOCK and not any(needle_of(name) in block for name in names):
             return set()
-        return self.scanner(task).look(place[1], block if block.endswith(b"\n") else block + b"\n").names
+        view = self.scanner(task).look(place[1], block if block.endswith(b"\n") else block + b"\n")
+        bucket.doubt(task.log.path, view.torn)
+        return view.names
 
     def _proxied(self, task: Task, bucket: Bucket, others: OtherRecords) -> list[Message]:
         """Accept a proxied login if a login of the same connection that nothing contradicts stands beside it."""
