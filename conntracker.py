@@ -831,8 +831,9 @@ class Scanner:
             view.not_understood.append(offset)
 
 
-# What no middle of a tail should hold: it would be a piece of a QUERY record, or hold what no name does.
-_NOT_PLAIN = re.compile(rb",QUERY,|\0")
+# What no middle of a tail should hold: it would be a piece of a QUERY record, or reach into the database's name, or
+# hold what no name does.
+_NOT_PLAIN = re.compile(rb",QUERY,|,0,CONNECT,|\0")
 
 Login = tuple[bytes, int]  # b"user,host" and instant
 
