@@ -1055,15 +1055,23 @@ class Window:
     def _by_id(self, i: int) -> str | None:
         """Compare record i with the others that bear its connection id, the nearest first."""
         record = self.seen[i]
-        if record.connection not in self._shared:
+        places = self._shared.get(record.connection)
+        if places is None:
             return None
         low, high = self._within(record)
-        others = [j for j in self._shared[record.connection] if j != i and low <= j < high]
-        for j in sorted(others, key=lambda j: (abs(self._offsets[j] - record.offset), j)):
+        offsets, at = self._offsets, bisect.bisect_left(places, i)
+        before, after = at - 1, at + 1
+        while True:
+            here, there = before >= 0 and places[before] >= low, after < len(places) and places[after] < high
+            if here and there:
+                here = record.offset - offsets[places[before]] <= offsets[places[after]] - record.offset
+            elif not here and not there:
+                return None
+            j = places[before] if here else places[after]
+            before, after = before - here, after + (not here)
             if not self._repeated(i, j) and not self._started(min(i, j), max(i, j), high):
                 refused = self.seen[j].refused
                 return "its connection id was also refused" if refused else "its connection id stands in two logins"
-        return None
 
     def _repeated(self, i: int, j: int) -> bool:
         """Tell whether i and j are the same record of a stretch of log that stands there twice, as after a restore.
@@ -1088,14 +1096,22 @@ class Window:
         """
         if self.seen[j].instant < self.seen[i].instant + 2:
             return False
-        for k in range(i + 1, j + 1):
-            last, this = self.seen[k - 1], self.seen[k]
-            after = self.seen[k + 1] if k + 1 < high else this
-            anew = this.connection < last.connection + (k == j) and this.instant >= last.instant - 1
-            goes_on = this.connection <= after.connection <= this.connection + 50
-            if anew and goes_on and (this.connection <= 10 or last.connection >= after.connection != this.connection):
-                return True
-        return False
+        starts = self._starts
+        at = bisect.bisect_right(starts, i)
+        return (at < len(starts) and starts[at] < j) or self._is_start(j, known=j + 1 < high, same=True)
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        """The records before which the server was started."""
+        return [k for k in range(1, len(self.seen) - 1) if self._is_start(k)]
+
+    def _is_start(self, k: int, *, known: bool = True, same: bool = False) -> bool:
+        """Tell whether ids begin anew at record k, be it with the `same` id; `known` tells that k + 1 counts."""
+        last, this = self.seen[k - 1], self.seen[k]
+        after = self.seen[k + 1] if known else this
+        anew = this.connection < last.connection + same and this.instant >= last.instant - 1
+        goes_on = this.connection <= after.connection <= this.connection + 50
+        return anew and goes_on and (this.connection <= 10 or last.connection >= after.connection != this.connection)
 
     def _broken_neighbour(self, record: Nearby) -> str | None:
         """Look at the lines before and after a record for the pieces of a name with a line end."""
@@ -1166,11 +1182,12 @@ def judge_block(
     if not names:
         return {}, []
     logins, doubts = around.logins(names, *place[1:])
-    many = len(names) >= MANY_IN_BLOCK
+    many, judged = len(names) >= MANY_IN_BLOCK, 0
     certain: dict[bytes, int] = {}
     for name, records in logins.items():
         for record in sorted(records, key=lambda record: record.instant, reverse=newest):
-            reason = around.contradiction(record, many=many)
+            judged += 1  # a name may be forged thousands of times
+            reason = around.contradiction(record, many=many or judged > MANY_IN_BLOCK)
             if reason is None:
                 certain[name] = record.instant
                 break
