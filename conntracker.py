@@ -561,7 +561,8 @@ class LogFile:
     after: LogFile | None = None
     broken: str = ""
     _stream: IO[bytes] | None = None
-    _recent: bytes = b""
+    _pieces: list[bytes] = field(default_factory=list)
+    _passed: int = 0  # bytes of log text before the pieces
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes of log text from `offset`; less only at the end."""
@@ -579,7 +580,7 @@ class LogFile:
 
     def rewind(self) -> None:
         """Forget the place in a compressed log."""
-        self._stream, self._recent = None, b""
+        self._stream, self._pieces, self._passed = None, [], 0
 
     def tail_text(self, size: int) -> bytes:
         """Return the whole lines in the last `size` bytes."""
@@ -597,21 +598,18 @@ class LogFile:
         return position
 
     def _decompress(self, offset: int, size: int) -> bytes:
-        """Read on in the stream, which keeps a little of what it gave; what lies further back costs a new start."""
-        stream = self._stream
-        if stream is None or offset < stream.tell() - len(self._recent):
-            stream = self._stream = _open_compressed(self.path, self.descriptor)
-            self._recent = b""
-        while offset > stream.tell():
-            skipped = stream.read(min(BLOCK, offset - stream.tell()))
-            if not skipped:
-                return b""
-            self._recent = skipped[-KEPT:]
-        back = stream.tell() - offset
-        kept = self._recent[len(self._recent) - back :] if back else b""
-        fresh = stream.read(size - len(kept)) if size > len(kept) else b""
-        self._recent = (self._recent + fresh)[-KEPT:]
-        return (kept + fresh)[:size]
+        """Read on in the stream, which keeps its last pieces; what lies further back costs a new start."""
+        if self._stream is None or offset < self._passed:
+            self.rewind()
+            self._stream = _open_compressed(self.path, self.descriptor)
+        end = self._passed + sum(map(len, self._pieces))
+        while end < offset + size and (piece := self._stream.read(BLOCK)):
+            self._pieces.append(piece)
+            end += len(piece)
+            while self._passed + len(self._pieces[0]) < min(offset, end - KEPT):
+                self._passed += len(self._pieces.pop(0))
+        start = offset - self._passed
+        return b"".join(self._pieces)[start : start + size]
 
 
 def _not_cached(descriptor: int, offset: int) -> bool:
@@ -1273,6 +1271,7 @@ class Segment:
         self.first: dict[bytes, tuple[Place, ...]] = {}
         self.last: dict[bytes, tuple[Place, ...]] = {}
         self.judged: set[bytes] = set()  # names whose first login here is known
+        self.wary: set[bytes] = set()  # names of which every login here is known not to be certain
         self.blocks: list[Place] = []
         self.low, self.high = sys.maxsize, -1
 
@@ -1281,13 +1280,18 @@ class Segment:
         """Tell that nothing read so far is earlier."""
         return not self.begun and self.high <= self.before
 
-    def take(self, view: View, place: Place, settled: frozenset[bytes]) -> None:
-        """Take in a block; where it is older than all newer tasks, settled names can have no later login in it."""
+    def take(self, view: View, place: Place, settled: frozenset[bytes]) -> set[bytes]:
+        """Take in a block; return the names that it is the first to hold.
+
+        Where it is older than all newer tasks, settled names can have no later login in it.
+        """
         self.low, self.high = min(self.low, view.low), max(self.high, view.high)
         self.blocks.append(place)
-        self.first.update(dict.fromkeys(view.names.difference(self.first), (place,)))
+        fresh = view.names.difference(self.first)
+        self.first.update(dict.fromkeys(fresh, (place,)))
         news = view.names - settled if view.high <= self.before else view.names
         self.last.update(dict.fromkeys(news, (place,)))
+        return fresh
 
 
 class OtherRecords:
@@ -1352,7 +1356,10 @@ class Worker:
                 low = min(low, self._close(task, segment))
                 segment = Segment(bucket.low, begun=True)
             if view.names:
-                segment.take(view, (number, begin, stop), bucket.settled)
+                place = number, begin, stop
+                fresh = segment.take(view, place, bucket.settled)
+                if task.log.compressed and (begin > WINDOW + LONGEST_RECORD or not task.log.before):
+                    self._judge_passing(task, segment, place, fresh | (view.names & segment.wary))
         self.earliest[number] = bucket.low = min(low, self._close(task, segment))
         bucket.settled = frozenset(bucket.last)
         reports: list[Message] = [(CHANGE, task.settled, connection, at) for connection, at in others.changes.items()]
@@ -1371,24 +1378,37 @@ class Worker:
     def _close(self, task: Task, segment: Segment) -> int:
         """Judge the logins of a segment that may be news; return an instant before which there is none in it."""
         bucket = self.buckets[task.settled]
-        self._judge(task, bucket, segment, together=self.little or task.log.compressed)
+        self._judge(task, bucket, segment)
         bucket.note(segment)
         if max(len(bucket.last), len(bucket.places), len(bucket.suspects)) > MANY_ACCOUNTS:
             self.flush()
         return segment.low
 
-    def _judge(self, task: Task, bucket: Bucket, segment: Segment, *, together: bool) -> None:
-        """Judge the latest login of each name, and the first where its block is read anyway, or all `together`."""
+    def _judge_passing(self, task: Task, segment: Segment, place: Place, names: set[bytes]) -> None:
+        """Judge the first logins of some names in a block of a compressed log: to come back would cost a new start.
+
+        A name without a certain login so far is judged in each block that holds it.
+        """
+        if names:
+            bucket = self.buckets[task.settled]
+            certain, doubts = judge_block(self._window(place), place, names, newest=False)
+            bucket.certain(certain)
+            bucket.doubt(task.log.path, doubts)
+            segment.judged.update(certain)
+            segment.wary = segment.wary.union(names).difference(certain)
+
+    def _judge(self, task: Task, bucket: Bucket, segment: Segment) -> None:
+        """Judge the latest login of each name, and the first one if its block is read anyway."""
         latest, first = by_place(segment.last), by_place(segment.first)
         doubtful: dict[bytes, Place] = {}
-        for place in sorted(latest.keys() | first.keys() if together else latest):
-            around, late = self._window(place), latest.get(place, set())
+        for place in sorted(latest.keys() | first.keys() if self.little else latest):
+            around, late = self._window(place), latest.get(place, set()) - segment.wary
             certain, doubts = judge_block(around, place, late, newest=True)
             bucket.certain(certain)
             bucket.doubt(task.log.path, doubts)
             doubtful.update(dict.fromkeys(late - certain.keys(), place))
-            early = first.get(place, set())
-            certain, _ = judge_block(around, place, early if together else early & late, newest=False)
+            early = first.get(place, set()) - segment.judged
+            certain, _ = judge_block(around, place, early if self.little else early & late, newest=False)
             bucket.certain(certain)
             segment.judged.update(certain)
         if doubtful:
