@@ -162,15 +162,11 @@ _STAMPED = re.compile(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}
 _COMPLETE = re.compile(rb",[0-9]*(?:,(?:[^0-9,'][^,']*)?)?\r?$")
 
 _HEAD = re.compile(rb"([^,]*),([^,]*),(.*)", re.DOTALL)
-_CONNECTION = re.compile(
-    rb"(?P<user>.*),(?P<host>[^,]*),(?P<id>-?[0-9]+),0,(?P<operation>CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),"
-    rb".*,[^,'`]*,(?P<retcode>[0-9]+)(?:,(?:[^0-9,'][^,']*)?)?",
-    re.DOTALL,
+# What stands before the database and the end of a record; it is the last such place in a line that counts.
+_OPERATION = re.compile(
+    rb".*,(?P<host>[^,]*),(?P<id>-?[0-9]+),0,(?P<operation>CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),", re.DOTALL
 )
-_PROXY = re.compile(
-    rb".*,[^,]*,(?P<id>-?[0-9]+),0,PROXY_CONNECT,.*?,`(?P<user>.*)`@`(?P<host>[^`]*)`,(?P<retcode>0)(?:,(?:[^0-9,'][^,']*)?)?",
-    re.DOTALL,
-)
+_PROXY_OPERATION = re.compile(rb".*,(?P<host>[^,]*),(?P<id>-?[0-9]+),0,PROXY_CONNECT,", re.DOTALL)
 # rsyslog's two forms of a line; after "ident: " comes server_audit_syslog_info, a blank and the record.
 _SYSLOG = re.compile(
     rb"(?P<stamp>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:?[0-9]{2})"
@@ -179,7 +175,11 @@ _SYSLOG = re.compile(
 )
 _FIRST_WORD_BEFORE_COMMA = re.compile(rb" ([^ ,]+),")
 # A second stamp within a line: the record before it was torn off, by a full disk or a crash.
-_INNER_STAMP = re.compile(rb"(?<=.)[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},(?=[^,]*,)", re.DOTALL)
+_INNER_STAMP = re.compile(
+    rb"(?<=.)([0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2}|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9:]+)?),"
+    rb"(?=([^,]*),)",
+    re.DOTALL,
+)
 # How a line begins that is no record of an audit log or of a syslog.
 _NO_RECORD = re.compile(rb"\n(?![0-9]{4}|[A-Z][a-z]{2} [ 0-9][0-9] |\0|\r?\n|\Z)")
 
@@ -231,36 +231,74 @@ def split_line(line: bytes) -> tuple[bytes, bytes, bytes] | None:
     return head and (head[1], head[2], head[3])
 
 
+class Operation(NamedTuple):
+    """The part of a record that follows the user; `begin` is where the user ends, the rest is as in `Record`."""
+
+    begin: int
+    user: bytes | None  # None: what stands before `begin`
+    host: bytes
+    connection: int
+    operation: bytes
+    retcode: int
+
+
+def find_operation(text: bytes) -> Operation | None:
+    """Find what follows the user in a line without line end, reading from its end; in time that grows as its length."""
+    fields = text.rsplit(b",", 3)
+    eleventh = b""
+    if len(fields) == 4 and not fields[3].isdigit() and b"'" not in fields[3] and not fields[3][:1].isdigit():
+        eleventh = b"," + fields.pop()
+    retcode, name = fields[-1], fields[-2] if len(fields) > 2 else b"'"
+    text = text[: len(text) - len(eleventh) - len(retcode) - 1]
+    if not retcode.isdigit():
+        return None
+    if b"'" not in name and b"`" not in name:
+        match = _OPERATION.match(text, 0, len(text) - len(name) - 1)
+        if match:
+            host = without_port(match["host"])
+            return Operation(match.start("host") - 1, None, host, int(match["id"]), match["operation"], int(retcode))
+    return _find_proxy_operation(text) if retcode == b"0" and text.endswith(b"`") else None
+
+
+def _find_proxy_operation(text: bytes) -> Operation | None:
+    """Find what follows the user in a PROXY_CONNECT record, of which the return code was taken off."""
+    at = text.rfind(b"`@`", 0, len(text) - 1)
+    match = _PROXY_OPERATION.match(text, 0, max(0, text.rfind(b",`", 0, max(0, at))))
+    if not match or b"`" in text[at + 3 : -1]:
+        return None
+    user = text[text.find(b",`", match.end()) + 2 : at]
+    return Operation(match.start("host") - 1, user, text[at + 3 : -1], int(match["id"]), b"PROXY_CONNECT", 0)
+
+
 def parse_connection(line: bytes) -> Record | None:
     """Read one line (no line end) as the record of a connection, or return None.
 
     A PROXY_CONNECT record gives the account row that was really used as user and host.
     """
-    line = line.strip(b"\0\r")
-    parts = split_line(line)
-    if not parts:
+    parts = split_line(line.strip(b"\0\r"))
+    found = find_operation(parts[2]) if parts else None
+    if not parts or not found:
         return None
     stamp, serverhost, rest = parts
-    match = _CONNECTION.fullmatch(rest)
-    if match:
-        operation, host = match["operation"], without_port(match["host"])
-    else:
-        match = _PROXY.fullmatch(rest)
-        if not match:
-            return None
-        operation, host = b"PROXY_CONNECT", match["host"]
-    return Record(stamp, serverhost, match["user"], host, int(match["id"]), operation, int(match["retcode"]))
+    user = rest[: found.begin] if found.user is None else found.user
+    return Record(stamp, serverhost, user, *found[2:])
 
 
-def parse_glued(line: bytes, clock: Clock) -> Record | None:
+def parse_glued(line: bytes, clock: Clock) -> tuple[bytes, Record] | None:
     """Read the last record of a line in which a torn record stands before it; None if there is no such thing.
 
-    A server stamps a record with a time: what only looks like a stamp is a piece of a name.
+    Return what is left of the torn one, and the record.  A server stamps a record with a time: what only looks like
+    a stamp is a piece of a name.
     """
-    for inner in reversed(list(_INNER_STAMP.finditer(line))):
-        record = parse_connection(line[inner.start() :])
-        if record and clock.knows(record.stamp):
-            return record
+    line = line.strip(b"\0\r")
+    stamps = list(_INNER_STAMP.finditer(line))
+    found = find_operation(line) if stamps else None
+    if found:
+        for inner in reversed(stamps):
+            stamp, serverhost = inner.groups()
+            if inner.end(2) < found.begin and clock.knows(stamp):
+                user = line[inner.end(2) + 1 : found.begin] if found.user is None else found.user
+                return line[: inner.start()], Record(stamp, serverhost, user, *found[2:])
     return None
 
 
@@ -468,18 +506,20 @@ class Clock(dict[bytes, int]):
         self.layouts = (layout, *(known for known in KNOWN_LAYOUTS if known.text != layout.text))
         self.zone, self.fold, self.written = zone, fold, written
         self.minutes: dict[bytes, int] = {}
+        self.no_times: set[bytes] = set()
 
     def __missing__(self, stamp: bytes) -> int:
-        if len(self) > 4096:
+        if len(self) + len(self.no_times) > 16384:
             self.clear()
             self.minutes.clear()
+            self.no_times.clear()
         text = stamp.rpartition(b"\n")[2].lstrip(b"\0")
         minute, seconds = text[:-2], text[-2:]
         start = self.minutes.get(minute)
         if start is not None and seconds.isdigit() and seconds < b"60":
             instant = start + int(seconds)
         else:
-            instant = self._read(text)
+            instant = self._read(stamp, text)
             if minute.endswith(b":") and seconds < b"60":
                 self.minutes[minute] = instant - int(seconds)
         self[stamp] = instant
@@ -499,12 +539,14 @@ class Clock(dict[bytes, int]):
         days = (*range(low, high, DAY), high)
         return len({local(instant, self.zone).utcoffset() for instant in days}) == 1
 
-    def _read(self, stamp: bytes) -> int:
-        text = stamp.decode("ascii")
-        for layout in self.layouts:
-            parsed = layout.parse(text)
-            if parsed and (instant := self._instant(*parsed)) >= 0:
-                return instant
+    def _read(self, stamp: bytes, text: bytes) -> int:
+        if stamp not in self.no_times:
+            with contextlib.suppress(ValueError):
+                for layout in self.layouts:
+                    parsed = layout.parse(text.decode("ascii"))
+                    if parsed and (instant := self._instant(*parsed)) >= 0:
+                        return instant
+            self.no_times.add(stamp)
         raise ValueError(f"not a time: {text!r}")
 
     def _instant(self, values: dict[str, int], offset: timedelta | None) -> int:
@@ -790,7 +832,8 @@ class Scanner:
         at = block.rfind(LOGIN_MARK)
         while at >= 0:
             start, end = block.rfind(b"\n", 0, at), block.find(b"\n", at)
-            if block[end - 3 : end] != b"',0":  # so ends only a QUERY record, whose text may hold the mark
+            # So ends only a QUERY record, whose text may hold the mark; a login may be torn off before it.
+            if block[end - 3 : end] != b"',0" or block.count(b",", start, block.find(LOGIN_MARK, start)) == 4:
                 tails.append(block[start + 1 : block.rfind(b",", start, at) + 1])
                 marks.append(at)
             at = block.rfind(LOGIN_MARK, 0, start)
@@ -845,13 +888,41 @@ def read_marked(line: bytes, clock: Clock) -> tuple[Login | None, list[Login], b
     name may hold a line end); and whether it was understood.  SQL text may hold the mark as well.
     """
     if _QUERY_END.search(line, max(0, len(line) - 100)):
-        return None, [], True
+        return None, _timed(clock, *_torn_readings(_torn_off(line, clock), clock)), True
     record, glued = parse_connection(line), parse_glued(line, clock)
-    if record and not glued and (instant := _time_of(record, clock)):
-        return ((key_of(record), instant) if record.is_login else None), [], True
-    readings = (record, glued) if glued else (parse_connection(line + b",,0"),)
-    whole = [(reading, instant) for reading in readings if reading and (instant := _time_of(reading, clock))]
-    return None, [(key_of(reading), instant) for reading, instant in whole if reading.is_login], bool(whole)
+    if glued:
+        torn = _timed(clock, record, glued[1], *_torn_readings(glued[0], clock))
+    elif record:
+        instant = _time_of(record, clock)
+        return ((key_of(record), instant) if record.is_login and instant else None), [], instant is not None
+    else:
+        torn = _timed(clock, parse_connection(line + BROKEN_OFF))
+    return None, torn, bool(glued or torn)
+
+
+# What the shortest record of a login that breaks off behind the mark lacks.
+BROKEN_OFF = b",,0"
+_PLAIN_LOGIN = re.compile(rb"[^,]*,[^,]*,[^,']*,[^,']*,-?[0-9]+,0,CONNECT,[^']{,400}?(?=[0-9]{8} |[0-9]{4}-?[0-9]{2}-)")
+
+
+def _torn_off(line: bytes, clock: Clock) -> bytes:
+    """Return the login, torn off, that stands before a QUERY record in its line; nothing if there is none."""
+    login = _PLAIN_LOGIN.match(line)
+    stamp = login and _INNER_STAMP.match(line, login.end())
+    return login[0] if login and stamp and clock.knows(stamp[1]) else b""
+
+
+def _torn_readings(torn: bytes, clock: Clock) -> Iterator[Record | None]:
+    """Read a login that was torn off behind its mark, as one record and as one that is glued to another torn one."""
+    if LOGIN_MARK in torn:
+        glued = parse_glued(torn + BROKEN_OFF, clock)
+        yield from (parse_connection(torn + BROKEN_OFF), glued[1] if glued else None)
+
+
+def _timed(clock: Clock, *readings: Record | None) -> list[Login]:
+    """Return the logins among some readings of a line that have a time."""
+    found = ((reading, _time_of(reading, clock)) for reading in readings if reading and reading.is_login)
+    return [(key_of(reading), instant) for reading, instant in found if instant]
 
 
 def _time_of(record: Record, clock: Clock) -> int | None:
@@ -1168,6 +1239,8 @@ def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
 
 # Logins of so many names in one block are judged by reading all records around it.
 MANY_IN_BLOCK = 40
+# The same after so many that are not believed: there may be thousands of forged ones.
+MANY_DOUBTS = 4
 
 
 def judge_block(
@@ -1180,12 +1253,12 @@ def judge_block(
     if not names:
         return {}, []
     logins, doubts = around.logins(names, *place[1:])
-    many, judged = len(names) >= MANY_IN_BLOCK, 0
+    many = len(names) >= MANY_IN_BLOCK
     certain: dict[bytes, int] = {}
     for name, records in logins.items():
         for record in sorted(records, key=lambda record: record.instant, reverse=newest):
-            judged += 1  # a name may be forged thousands of times
-            reason = around.contradiction(record, many=many or judged > MANY_IN_BLOCK)
+            many = many or len(doubts) >= MANY_DOUBTS
+            reason = around.contradiction(record, many=many)
             if reason is None:
                 certain[name] = record.instant
                 break
