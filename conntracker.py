@@ -1186,6 +1186,8 @@ class Window:
         """Look at the lines before and after a record for the pieces of a name with a line end."""
         begin = record.offset - self.base + 1
         end = self.text.find(b"\n", begin)
+        if self.text[end + 1 : end + 5].isdigit() and self.text[begin - 3 : begin] == b",0\n":
+            return None  # as nearly always
         if _NO_RECORD.match(self.text, end) and self.text.find(b"\n", end + 1) > end + 1:
             return "the line after it is the rest of a name"
         previous = self.text[self.text.rfind(b"\n", 0, begin - 1) + 1 : begin - 1]
@@ -1243,27 +1245,34 @@ MANY_IN_BLOCK = 40
 MANY_DOUBTS = 4
 
 
-def judge_block(
-    around: Window, place: Place, names: Collection[bytes], *, newest: bool
-) -> tuple[dict[bytes, int], list[Doubt]]:
-    """Return the latest (or the earliest) login of each name in a block that nothing contradicts.
+class Judged(NamedTuple):
+    """What stands of the logins in a block: b"user,host" and instant; and what was met and is not believed."""
 
-    The second value is what was met on the way there and is not believed.
-    """
-    if not names:
-        return {}, []
-    logins, doubts = around.logins(names, *place[1:])
-    many = len(names) >= MANY_IN_BLOCK
-    certain: dict[bytes, int] = {}
+    latest: dict[bytes, int]
+    earliest: dict[bytes, int]
+    doubts: list[Doubt]
+
+
+def judge_block(around: Window, place: Place, late: set[bytes], early: set[bytes]) -> Judged:
+    """Find the latest login of each of the names `late`, the earliest of `early`, that nothing contradicts."""
+    names = late | early
+    logins, doubts = around.logins(names, *place[1:]) if names else ({}, [])
+    judged = Judged({}, {}, doubts)
+    many, refuted = len(names) >= MANY_IN_BLOCK, 0
     for name, records in logins.items():
-        for record in sorted(records, key=lambda record: record.instant, reverse=newest):
-            many = many or len(doubts) >= MANY_DOUBTS
-            reason = around.contradiction(record, many=many)
-            if reason is None:
-                certain[name] = record.instant
-                break
-            doubts.append(Doubt(name, record.instant, record.offset, reason))
-    return certain, doubts
+        records.sort(key=lambda record: record.instant)
+        reasons = {}
+        for wanted, certain, ordered in ((late, judged.latest, records[::-1]), (early, judged.earliest, records)):
+            for record in ordered if name in wanted else ():
+                if record not in reasons:
+                    many = many or refuted >= MANY_DOUBTS
+                    reasons[record] = around.contradiction(record, many=many)
+                    refuted += reasons[record] is not None
+                if reasons[record] is None:
+                    certain[name] = record.instant
+                    break
+        doubts += [Doubt(name, record.instant, record.offset, reason) for record, reason in reasons.items() if reason]
+    return judged
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -1315,11 +1324,15 @@ class Bucket:
         for name, instant, offset, reason in doubts:
             self.suspects[name] = max((instant, path, offset, reason), self.suspects.get(name, (0, "", 0, "")))
 
-    def certain(self, logins: Mapping[bytes, int]) -> None:
-        """Take in certain logins."""
-        for name, instant in logins.items():
-            self.last[name] = max(instant, self.last.get(name, instant))
-            self.first[name] = min(instant, self.first.get(name, instant))
+    def take(self, judged: Judged, path: str) -> None:
+        """Take in what was judged of a block of a log."""
+        for logins in (judged.latest, judged.earliest):
+            for name, instant in logins.items():
+                if instant > self.last.get(name, -1):
+                    self.last[name] = instant
+                if instant < self.first.get(name, sys.maxsize):
+                    self.first[name] = instant
+        self.doubt(path, judged.doubts)
 
     def note(self, segment: Segment) -> None:
         """Note where a segment may hold the first login of names that have a certain one."""
@@ -1464,26 +1477,21 @@ class Worker:
         """
         if names:
             bucket = self.buckets[task.settled]
-            certain, doubts = judge_block(self._window(place), place, names, newest=False)
-            bucket.certain(certain)
-            bucket.doubt(task.log.path, doubts)
-            segment.judged.update(certain)
-            segment.wary = segment.wary.union(names).difference(certain)
+            judged = judge_block(self._window(place), place, set(), names)
+            bucket.take(judged, task.log.path)
+            segment.judged.update(judged.earliest)
+            segment.wary = segment.wary.union(names).difference(judged.earliest)
 
     def _judge(self, task: Task, bucket: Bucket, segment: Segment) -> None:
         """Judge the latest login of each name, and the first one if its block is read anyway."""
         latest, first = by_place(segment.last), by_place(segment.first)
         doubtful: dict[bytes, Place] = {}
         for place in sorted(latest.keys() | first.keys() if self.little else latest):
-            around, late = self._window(place), latest.get(place, set()) - segment.wary
-            certain, doubts = judge_block(around, place, late, newest=True)
-            bucket.certain(certain)
-            bucket.doubt(task.log.path, doubts)
-            doubtful.update(dict.fromkeys(late - certain.keys(), place))
-            early = first.get(place, set()) - segment.judged
-            certain, _ = judge_block(around, place, early if self.little else early & late, newest=False)
-            bucket.certain(certain)
-            segment.judged.update(certain)
+            late, early = latest.get(place, set()) - segment.wary, first.get(place, set()) - segment.judged
+            judged = judge_block(self._window(place), place, late, early if self.little else early & late)
+            bucket.take(judged, task.log.path)
+            doubtful.update(dict.fromkeys(late - judged.latest.keys(), place))
+            segment.judged.update(judged.earliest)
         if doubtful:
             self._search_back(task, bucket, segment, doubtful)
 
@@ -1495,11 +1503,10 @@ class Worker:
             if names:
                 names &= self._named(task, bucket, place, names)
             if names:
-                certain, doubts = judge_block(self._window(place), place, names, newest=True)
-                bucket.certain(certain)
-                bucket.doubt(task.log.path, doubts)
+                judged = judge_block(self._window(place), place, names, set())
+                bucket.take(judged, task.log.path)
                 if not task.log.compressed:  # that is read from its start, so later ones may follow
-                    for name in certain:
+                    for name in judged.latest:
                         del doubtful[name]
 
     def _named(self, task: Task, bucket: Bucket, place: Place, names: set[bytes]) -> set[bytes]:
@@ -1551,9 +1558,9 @@ class Worker:
         """Judge the first login of each name in the blocks that may hold it."""
         doubtful: set[bytes] = set()
         for place, names in sorted(by_place(bucket.places).items()):
-            certain, _ = judge_block(self._window(place), place, names, newest=False)
-            bucket.certain(certain)
-            doubtful |= names - certain.keys()
+            judged = judge_block(self._window(place), place, set(), names)
+            bucket.take(judged, self.tasks[place[0]].log.path)
+            doubtful |= names - judged.earliest.keys()
         for number in sorted(self.earliest, reverse=True):
             task = self.tasks[number]
             wanted = {name for name in doubtful if self.earliest[number] < bucket.first[name]}
@@ -1567,7 +1574,7 @@ class Worker:
             names = {name for name in wanted & view.names if view.low < bucket.first[name]}
             if names:
                 place = number, begin, stop
-                bucket.certain(judge_block(self._window(place), place, names, newest=False)[0])
+                bucket.take(judge_block(self._window(place), place, set(), names), task.log.path)
 
 
 def by_place(places: Mapping[bytes, tuple[Place, ...]]) -> dict[Place, set[bytes]]:
