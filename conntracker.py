@@ -164,15 +164,11 @@ _STAMPED = re.compile(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}
 _COMPLETE = re.compile(rb",[0-9]*(?:,(?:[^0-9,'][^,']*)?)?\r?$")
 
 _HEAD = re.compile(rb"([^,]*),([^,]*),(.*)", re.DOTALL)
-_CONNECTION = re.compile(
-    rb"(?P<user>.*),(?P<host>[^,]*),(?P<id>-?[0-9]+),0,(?P<operation>CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),"
-    rb".*,[^,'`]*,(?P<retcode>[0-9]+)(?:,(?:[^0-9,'][^,']*)?)?",
-    re.DOTALL,
+# What stands before the database and the end of a record; it is the last such place in a line that counts.
+_OPERATION = re.compile(
+    rb".*,(?P<host>[^,]*),(?P<id>-?[0-9]+),0,(?P<operation>CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),", re.DOTALL
 )
-_PROXY = re.compile(
-    rb".*,[^,]*,(?P<id>-?[0-9]+),0,PROXY_CONNECT,.*?,`(?P<user>.*)`@`(?P<host>[^`]*)`,(?P<retcode>0)(?:,(?:[^0-9,'][^,']*)?)?",
-    re.DOTALL,
-)
+_PROXY_OPERATION = re.compile(rb".*,(?P<host>[^,]*),(?P<id>-?[0-9]+),0,PROXY_CONNECT,", re.DOTALL)
 # rsyslog's two forms of a line; after "ident: " comes server_audit_syslog_info, a blank and the record.
 _SYSLOG = re.compile(
     rb"(?P<stamp>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:?[0-9]{2})"
@@ -181,7 +177,11 @@ _SYSLOG = re.compile(
 )
 _FIRST_WORD_BEFORE_COMMA = re.compile(rb" ([^ ,]+),")
 # A second stamp within a line: the record before it was torn off, by a full disk or a crash.
-_INNER_STAMP = re.compile(rb"(?<=.)[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},(?=[^,]*,)", re.DOTALL)
+_INNER_STAMP = re.compile(
+    rb"(?<=.)([0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2}|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9:]+)?),"
+    rb"(?=([^,]*),)",
+    re.DOTALL,
+)
 # How a line begins that is no record of an audit log or of a syslog.
 _NO_RECORD = re.compile(rb"\n(?![0-9]{4}|[A-Z][a-z]{2} [ 0-9][0-9] |\0|\r?\n|\Z)")
 
@@ -233,33 +233,74 @@ def split_line(line: bytes) -> tuple[bytes, bytes, bytes] | None:
     return head and (head[1], head[2], head[3])
 
 
+class Operation(NamedTuple):
+    """The part of a record that follows the user; `begin` is where the user ends, the rest is as in `Record`."""
+
+    begin: int
+    user: bytes | None  # None: what stands before `begin`
+    host: bytes
+    connection: int
+    operation: bytes
+    retcode: int
+
+
+def find_operation(text: bytes) -> Operation | None:
+    """Find what follows the user in a line without line end, reading from its end; in time that grows as its length."""
+    fields = text.rsplit(b",", 3)
+    eleventh = b""
+    if len(fields) == 4 and not fields[3].isdigit() and b"'" not in fields[3] and not fields[3][:1].isdigit():
+        eleventh = b"," + fields.pop()
+    retcode, name = fields[-1], fields[-2] if len(fields) > 2 else b"'"
+    text = text[: len(text) - len(eleventh) - len(retcode) - 1]
+    if not retcode.isdigit():
+        return None
+    if b"'" not in name and b"`" not in name:
+        match = _OPERATION.match(text, 0, len(text) - len(name) - 1)
+        if match:
+            host = without_port(match["host"])
+            return Operation(match.start("host") - 1, None, host, int(match["id"]), match["operation"], int(retcode))
+    return _find_proxy_operation(text) if retcode == b"0" and text.endswith(b"`") else None
+
+
+def _find_proxy_operation(text: bytes) -> Operation | None:
+    """Find what follows the user in a PROXY_CONNECT record, of which the return code was taken off."""
+    at = text.rfind(b"`@`", 0, len(text) - 1)
+    match = _PROXY_OPERATION.match(text, 0, max(0, text.rfind(b",`", 0, max(0, at))))
+    if not match or b"`" in text[at + 3 : -1]:
+        return None
+    user = text[text.find(b",`", match.end()) + 2 : at]
+    return Operation(match.start("host") - 1, user, text[at + 3 : -1], int(match["id"]), b"PROXY_CONNECT", 0)
+
+
 def parse_connection(line: bytes) -> Record | None:
     """Read one line (no line end) as the record of a connection, or return None.
 
     A PROXY_CONNECT record gives the account row that was really used as user and host.
     """
-    line = line.strip(b"\0\r")
-    parts = split_line(line)
-    if not parts:
+    parts = split_line(line.strip(b"\0\r"))
+    found = find_operation(parts[2]) if parts else None
+    if not parts or not found:
         return None
     stamp, serverhost, rest = parts
-    match = _CONNECTION.fullmatch(rest)
-    if match:
-        operation, host = match["operation"], without_port(match["host"])
-    else:
-        match = _PROXY.fullmatch(rest)
-        if not match:
-            return None
-        operation, host = b"PROXY_CONNECT", match["host"]
-    return Record(stamp, serverhost, match["user"], host, int(match["id"]), operation, int(match["retcode"]))
+    user = rest[: found.begin] if found.user is None else found.user
+    return Record(stamp, serverhost, user, *found[2:])
 
 
-def parse_glued(line: bytes) -> Record | None:
-    """Read the last record of a line in which a torn record stands before it; None if there is no such thing."""
-    for inner in reversed(list(_INNER_STAMP.finditer(line))):
-        record = parse_connection(line[inner.start() :])
-        if record:
-            return record
+def parse_glued(line: bytes, clock: Clock) -> tuple[bytes, Record] | None:
+    """Read the last record of a line in which a torn record stands before it; None if there is no such thing.
+
+    Return what is left of the torn one, and the record.  A server stamps a record with a time: what only looks like
+    a stamp is a piece of a name.
+    """
+    line = line.strip(b"\0\r")
+    stamps = list(_INNER_STAMP.finditer(line))
+    found = find_operation(line) if stamps else None
+    if found:
+        for inner in reversed(stamps):
+            stamp, serverhost = inner.groups()
+            if inner.end(2) < found.begin and clock.knows(stamp):
+                user = line[inner.end(2) + 1 : found.begin] if found.user is None else found.user
+                return line[: inner.start()], Record(stamp, serverhost, user, *found[2:])
     return None
 
 
@@ -468,26 +509,37 @@ class Clock(dict[bytes, int]):
         self.zone, self.fold, self.written = zone, fold, written
         self.minutes: dict[bytes, int] = {}
         self.steady: dict[tuple[int, int], bool] = {}
+        self.no_times: set[bytes] = set()
 
     def __missing__(self, stamp: bytes) -> int:
-        if len(self) > 4096:
+        if len(self) + len(self.no_times) > 16384:
             self.clear()
             self.minutes.clear()
             self.steady.clear()
+            self.no_times.clear()
         text = stamp.rpartition(b"\n")[2].lstrip(b"\0")
         minute, seconds = text[:-2], text[-2:]
         start = self.minutes.get(minute)
         if start is not None and seconds.isdigit() and seconds < b"60":
             instant = start + int(seconds)
         else:
-            instant = self._read(text)
+            instant = self._read(stamp, text)
             if minute.endswith(b":") and seconds < b"60":
                 self.minutes[minute] = instant - int(seconds)
         self[stamp] = instant
         return instant
 
+    def knows(self, stamp: bytes) -> bool:
+        """Tell whether a stamp is a time."""
+        try:
+            return self[stamp] > 0
+        except ValueError:
+            return False
+
     def is_steady(self, low: int, high: int) -> bool:
         """Tell that local time keeps its distance from UTC between two instants: a change lasts for days."""
+        if high - low > 400 * DAY:  # no log is; but anybody can forge a stamp
+            return False
         quarters = low // 900, high // 900 + 1
         steady = self.steady.get(quarters)
         if steady is None:
@@ -496,12 +548,14 @@ class Clock(dict[bytes, int]):
             steady = self.steady[quarters] = len(offsets) == 1
         return steady
 
-    def _read(self, stamp: bytes) -> int:
-        text = stamp.decode("ascii")
-        for layout in self.layouts:
-            parsed = layout.parse(text)
-            if parsed and (instant := self._instant(*parsed)) >= 0:
-                return instant
+    def _read(self, stamp: bytes, text: bytes) -> int:
+        if stamp not in self.no_times:
+            with contextlib.suppress(ValueError):
+                for layout in self.layouts:
+                    parsed = layout.parse(text.decode("ascii"))
+                    if parsed and (instant := self._instant(*parsed)) >= 0:
+                        return instant
+            self.no_times.add(stamp)
         raise ValueError(f"not a time: {text!r}")
 
     def _instant(self, values: dict[str, int], offset: timedelta | None) -> int:
@@ -788,7 +842,8 @@ class Scanner:
         at = block.rfind(LOGIN_MARK)
         while at >= 0:
             start, end = block.rfind(b"\n", 0, at), block.find(b"\n", at)
-            if block[end - 3 : end] != QUERY_END:
+            # A login may be torn off before a QUERY record.
+            if block[end - 3 : end] != QUERY_END or block.count(b",", start, block.find(LOGIN_MARK, start)) == 4:
                 tails.append(block[start + 1 : block.rfind(b",", start, at) + 1])
                 marks.append(at)
             at = block.rfind(LOGIN_MARK, 0, start)
@@ -829,8 +884,9 @@ class Scanner:
             view.not_understood.append(offset)
 
 
-# What no middle of a tail should hold: it would be a piece of a QUERY record, or hold what no name does.
-_NOT_PLAIN = re.compile(rb",QUERY,|\0")
+# What no middle of a tail should hold: it would be a piece of a QUERY record, or reach into the database's name, or
+# hold what no name does.
+_NOT_PLAIN = re.compile(rb",QUERY,|,0,CONNECT,|\0")
 
 Login = tuple[bytes, int]  # b"user,host" and instant
 
@@ -842,13 +898,41 @@ def read_marked(line: bytes, clock: Clock) -> tuple[Login | None, list[Login], b
     name may hold a line end); and whether it was understood.  SQL text may hold the mark as well.
     """
     if _QUERY_END.search(line, max(0, len(line) - 100)):
-        return None, [], True
-    record, glued = parse_connection(line), parse_glued(line)
-    if record and not glued and (instant := _time_of(record, clock)):
-        return ((key_of(record), instant) if record.is_login else None), [], True
-    readings = (record, glued) if glued else (parse_connection(line + b",,0"),)
-    whole = [(reading, instant) for reading in readings if reading and (instant := _time_of(reading, clock))]
-    return None, [(key_of(reading), instant) for reading, instant in whole if reading.is_login], bool(whole)
+        return None, _timed(clock, *_torn_readings(_torn_off(line, clock), clock)), True
+    record, glued = parse_connection(line), parse_glued(line, clock)
+    if glued:
+        torn = _timed(clock, record, glued[1], *_torn_readings(glued[0], clock))
+    elif record:
+        instant = _time_of(record, clock)
+        return ((key_of(record), instant) if record.is_login and instant else None), [], instant is not None
+    else:
+        torn = _timed(clock, parse_connection(line + BROKEN_OFF))
+    return None, torn, bool(glued or torn)
+
+
+# What the shortest record of a login that breaks off behind the mark lacks.
+BROKEN_OFF = b",,0"
+_PLAIN_LOGIN = re.compile(rb"[^,]*,[^,]*,[^,']*,[^,']*,-?[0-9]+,0,CONNECT,[^']{,400}?(?=[0-9]{8} |[0-9]{4}-?[0-9]{2}-)")
+
+
+def _torn_off(line: bytes, clock: Clock) -> bytes:
+    """Return the login, torn off, that stands before a QUERY record in its line; nothing if there is none."""
+    login = _PLAIN_LOGIN.match(line)
+    stamp = login and _INNER_STAMP.match(line, login.end())
+    return login[0] if login and stamp and clock.knows(stamp[1]) else b""
+
+
+def _torn_readings(torn: bytes, clock: Clock) -> Iterator[Record | None]:
+    """Read a login that was torn off behind its mark, as one record and as one that is glued to another torn one."""
+    if LOGIN_MARK in torn:
+        glued = parse_glued(torn + BROKEN_OFF, clock)
+        yield from (parse_connection(torn + BROKEN_OFF), glued[1] if glued else None)
+
+
+def _timed(clock: Clock, *readings: Record | None) -> list[Login]:
+    """Return the logins among some readings of a line that have a time."""
+    found = ((reading, _time_of(reading, clock)) for reading in readings if reading and reading.is_login)
+    return [(key_of(reading), instant) for reading, instant in found if instant]
 
 
 def _time_of(record: Record, clock: Clock) -> int | None:
@@ -922,7 +1006,7 @@ class Window:
     def _odd(self, at: int, line: bytes) -> Iterator[Nearby]:
         """Yield the record of any line, if it is a whole one."""
         record = parse_connection(line)
-        if record and (record.is_login or record.operation == b"FAILED_CONNECT") and not parse_glued(line):
+        if record and (record.is_login or record.operation == b"FAILED_CONNECT") and not parse_glued(line, self.clock):
             with contextlib.suppress(ValueError):
                 place, refused = self.base + at - 1, not record.is_login
                 instant = self.clock[record.stamp]
@@ -1057,15 +1141,23 @@ class Window:
     def _by_id(self, i: int) -> str | None:
         """Compare record i with the others that bear its connection id, the nearest first."""
         record = self.seen[i]
-        if record.connection not in self._shared:
+        places = self._shared.get(record.connection)
+        if places is None:
             return None
         low, high = self._within(record)
-        others = [j for j in self._shared[record.connection] if j != i and low <= j < high]
-        for j in sorted(others, key=lambda j: (abs(self._offsets[j] - record.offset), j)):
+        offsets, at = self._offsets, bisect.bisect_left(places, i)
+        before, after = at - 1, at + 1
+        while True:
+            here, there = before >= 0 and places[before] >= low, after < len(places) and places[after] < high
+            if here and there:
+                here = record.offset - offsets[places[before]] <= offsets[places[after]] - record.offset
+            elif not here and not there:
+                return None
+            j = places[before] if here else places[after]
+            before, after = before - here, after + (not here)
             if not self._repeated(i, j) and not self._started(min(i, j), max(i, j), high):
                 refused = self.seen[j].refused
                 return "its connection id was also refused" if refused else "its connection id stands in two logins"
-        return None
 
     def _repeated(self, i: int, j: int) -> bool:
         """Tell whether i and j are the same record of a stretch of log that stands there twice, as after a restore.
@@ -1090,14 +1182,22 @@ class Window:
         """
         if self.seen[j].instant < self.seen[i].instant + 2:
             return False
-        for k in range(i + 1, j + 1):
-            last, this = self.seen[k - 1], self.seen[k]
-            after = self.seen[k + 1] if k + 1 < high else this
-            anew = this.connection < last.connection + (k == j) and this.instant >= last.instant - 1
-            goes_on = this.connection <= after.connection <= this.connection + 50
-            if anew and goes_on and (this.connection <= 10 or last.connection >= after.connection != this.connection):
-                return True
-        return False
+        starts = self._starts
+        at = bisect.bisect_right(starts, i)
+        return (at < len(starts) and starts[at] < j) or self._is_start(j, known=j + 1 < high, same=True)
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        """The records before which the server was started."""
+        return [k for k in range(1, len(self.seen) - 1) if self._is_start(k)]
+
+    def _is_start(self, k: int, *, known: bool = True, same: bool = False) -> bool:
+        """Tell whether ids begin anew at record k, be it with the `same` id; `known` tells that k + 1 counts."""
+        last, this = self.seen[k - 1], self.seen[k]
+        after = self.seen[k + 1] if known else this
+        anew = this.connection < last.connection + same and this.instant >= last.instant - 1
+        goes_on = this.connection <= after.connection <= this.connection + 50
+        return anew and goes_on and (this.connection <= 10 or last.connection >= after.connection != this.connection)
 
     def _broken_neighbour(self, record: Nearby) -> str | None:
         """Look at the lines before and after a record for the pieces of a name with a line end."""
@@ -1158,6 +1258,8 @@ def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
 
 # Logins of so many names in one block are judged by reading all records around it.
 MANY_IN_BLOCK = 40
+# The same after so many that are not believed: there may be thousands of forged ones.
+MANY_DOUBTS = 4
 
 
 class Judged(NamedTuple):
@@ -1173,14 +1275,16 @@ def judge_block(around: Window, place: Place, late: set[bytes], early: set[bytes
     names = late | early
     logins, doubts = around.logins(names, *place[1:]) if names else ({}, [])
     judged = Judged({}, {}, doubts)
-    many = len(names) >= MANY_IN_BLOCK or around.is_sparse
+    many, refuted = len(names) >= MANY_IN_BLOCK or around.is_sparse, 0
     for name, records in logins.items():
         records.sort(key=lambda record: record.instant)
         reasons = {}
         for wanted, certain, ordered in ((late, judged.latest, records[::-1]), (early, judged.earliest, records)):
             for record in ordered if name in wanted else ():
                 if record not in reasons:
+                    many = many or refuted >= MANY_DOUBTS
                     reasons[record] = around.contradiction(record, many=many)
+                    refuted += reasons[record] is not None
                 if reasons[record] is None:
                     certain[name] = record.instant
                     break
@@ -1310,7 +1414,7 @@ class OtherRecords:
 
     def _read(self, offset: int, line: bytes) -> None:
         record = parse_connection(line)
-        if record is None or record.retcode or parse_glued(line):
+        if record is None or record.retcode or parse_glued(line, self.clock):
             return
         with contextlib.suppress(ValueError):
             instant = self.clock[record.stamp]
@@ -1414,7 +1518,7 @@ class Worker:
         for place in segment.blocks if task.log.compressed else reversed(segment.blocks):
             names = {name for name, last in doubtful.items() if first[name] <= place < last}
             if names:
-                names &= self._named(task, place, names)
+                names &= self._named(task, bucket, place, names)
             if names:
                 judged = judge_block(self._window(place), place, names, set())
                 bucket.take(judged, task.log.path)
@@ -1422,12 +1526,18 @@ class Worker:
                     for name in judged.latest:
                         del doubtful[name]
 
-    def _named(self, task: Task, place: Place, names: set[bytes]) -> set[bytes]:
-        """Return the names that may have logged in within a block; nothing if it surely was none of those given."""
+    def _named(self, task: Task, bucket: Bucket, place: Place, names: set[bytes]) -> set[bytes]:
+        """Return the names that may have logged in within a block; nothing if it surely was none of those given.
+
+        What was a name on the first look may be odd on this one, and is then read at once: which ids are odd ones
+        depends on the blocks seen before.
+        """
         block = b"\n" + task.log.read(place[1], place[2] - place[1])
         if len(names) < MANY_IN_BLOCK and not any(needle_of(name) in block for name in names):
             return set()
-        return self.scanner(task).look(place[1], block if block.endswith(b"\n") else block + b"\n").names
+        view = self.scanner(task).look(place[1], block if block.endswith(b"\n") else block + b"\n")
+        bucket.doubt(task.log.path, view.torn)
+        return view.names
 
     def _proxied(self, task: Task, bucket: Bucket, others: OtherRecords) -> list[Message]:
         """Accept a proxied login if a login of the same connection that nothing contradicts stands beside it."""

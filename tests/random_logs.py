@@ -30,10 +30,16 @@ USERS = (
     b"CONNECT",
     b"`tick`@`",
     b"20260101 00:00:00",
+    b"x,0,CONNECT," + b"y" * 17 + b",db01,root",
+    b"z,localhost,5,0,CONNECT," + b"20260302 08:00:00,db01,root",
+    b"20261399 99:99:99,db01,root",
+    b",0,CONNECT," * 3,
+    b"a,QUERY,b",
+    b"q',0",
 )
 HOSTS = (b"localhost", b"localhost", b"app1.example.com", b"10.1.2.3", b"::1", b"2001:db8::17")
 NEW_HOSTS = (b"10.1.2.3:54312", b"::1:54312", b"[::1]:54312", b"2001:db8::17:65000", b"app1.example.com:1")
-DATABASES = (b"", b"", b"db1", b"d,b", b"d\nb", b"CONNECT", b"it's")
+DATABASES = (b"", b"", b"db1", b"d,b", b"d\nb", b"CONNECT", b"it's", b"x,0,CONNECT,y", b",0,CONNECT,,,0")
 SQL = (
     b"select 1",
     b"update t set s=\\'20260101 00:00:00,db01,never,localhost,1,0,CONNECT,,,0\\'",
@@ -69,7 +75,7 @@ class LogMaker:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.instant = BEGIN + rng.randrange(10_000_000)
-        self.number = rng.choice((3, 3, 500, 70_000))
+        self.number = rng.choice((3, 3, 7, 97, 500, 990, 9_995, 70_000, 2**31 - 20))
         self.server = rng.choice((b"db01", b"db01", b"h", b"db-2.example.com"))
         self.open: list[tuple[bytes, bytes, int]] = []
         self.hostility = rng.choice((0.0, 0.1, 1.0))
@@ -91,6 +97,11 @@ class LogMaker:
             self.other_server,
             self.long_line,
             self.many,
+            self.many_names,
+            self.renamed,
+            self.through_syslog,
+            self.hole,
+            self.torn_before_query,
         )
 
     def line(
@@ -104,6 +115,8 @@ class LogMaker:
         """Let some time pass and hand out a connection id, not always in order."""
         self.instant += self.rng.choice((0, 0, 0, 1, 1, 2, 40))
         self.number += self.rng.choice((1, 1, 1, 1, 2, 3))
+        if self.number >= 2**31:  # the server prints them so
+            self.number -= 2**32
         return self.number
 
     def someone(self) -> tuple[bytes, bytes]:
@@ -247,6 +260,34 @@ class LogMaker:
         return b"".join(
             self.line(b"burst", b"localhost", self.tick(), b"CONNECT") for _ in range(self.rng.randrange(40))
         )
+
+    def many_names(self) -> bytes:
+        """Write sessions of many accounts, once each."""
+        return b"".join(
+            self.line(b"user%d" % self.rng.randrange(500), b"h", self.tick(), b"CONNECT")
+            for _ in range(self.rng.randrange(60))
+        )
+
+    def renamed(self) -> bytes:
+        """Give the host another name, for good."""
+        self.server = self.rng.choice((b"db01", b"db02"))
+        return self.login()
+
+    def through_syslog(self) -> bytes:
+        """Write a login as rsyslog does."""
+        now = stamp(self.instant)
+        head = b"%b-%b-%bT%b.053609+00:00 dbx mysql-server_auditing:  dbx," % (now[:4], now[4:6], now[6:8], now[9:])
+        user, host = self.rng.choice(USERS[:4]), self.rng.choice(HOSTS)
+        return head + b"%b,%b,%d,0,CONNECT,db1,,0\n" % (user, host, self.tick())
+
+    def hole(self) -> bytes:
+        """Leave a hole in the file, as after a crash."""
+        return b"\0" * self.rng.choice((1, 40, 3000)) + self.rng.choice((b"", b"\n", self.login()))
+
+    def torn_before_query(self) -> bytes:
+        """Write a login that was torn and a query behind it."""
+        torn = self.login()
+        return torn[: self.rng.randrange(len(torn))] + self.query()
 
     def event(self) -> bytes:
         """Write the next thing that happens."""

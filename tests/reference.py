@@ -10,6 +10,7 @@ import re
 from calendar import timegm
 from datetime import datetime
 from typing import NamedTuple
+from typing import Optional
 
 from site_kit import Account
 from site_kit import Truth
@@ -27,8 +28,16 @@ RECORD = re.compile(
 )
 
 
-# How a QUERY record and a PROXY_CONNECT record end.
-WHOLE_BUT_OTHER = re.compile(rb"',[0-9]+(,[^,']*)?\r?$|,0,PROXY_CONNECT,.*`[^`]*`,0(,[^,']*)?\r?$")
+PROXIED = re.compile(
+    STAMP + rb",[^,]*,.*,[^,]*,-?[0-9]+,0,PROXY_CONNECT,.*,`.*`@`[^`]*`,0(,([^0-9,'][^,']*)?)?", re.DOTALL
+)
+QUERY_END = re.compile(rb"',[0-9]+(,([^0-9,'][^,']*)?)?\r?$")
+# A login with plain names that breaks off before another record.
+TORN_LOGIN = re.compile(rb"[^,]*,[^,]*,[^,']*,[^,']*,-?[0-9]+,0,CONNECT,[^']{,400}?(?=[0-9]{8} |[0-9]{4}-?[0-9]{2}-)")
+
+
+# What rsyslog puts before a record: a stamp, the host, the ident and a text of the operator's.
+SYSLOG = re.compile(rb"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9:]{8})(?:\.[0-9]+)?\+00:?00 ([^ ]+) [^:]*: ", re.DOTALL)
 
 
 class Line(NamedTuple):
@@ -77,21 +86,52 @@ def client_of(host: bytes) -> bytes:
 
 
 def read_record(text: bytes) -> tuple[re.Match[bytes], int] | None:
-    """Read one line by the strict grammar."""
-    match = RECORD.fullmatch(text.strip(b"\0\r"))
+    """Read one line by the strict grammar, whether it came through syslog or not."""
+    text = text.strip(b"\0\r")
+    syslog = SYSLOG.match(text)
+    if syslog:
+        rest = text[syslog.end() - 1 :]
+        record = re.search(rb" (" + re.escape(syslog[5]) + rb",.*)", rest, re.DOTALL) or re.search(
+            rb" ([^ ,]+,.*)", rest, re.DOTALL
+        )
+        text = b"%b%b%b %b,%b" % (*syslog.groups()[:4], record[1] if record else b"")
+    match = RECORD.fullmatch(text)
     if not match:
         return None
     instant = instant_of(match[1])
     return None if instant is None else (match, instant)
 
 
-def glued_record(text: bytes) -> tuple[re.Match[bytes], int] | None:
-    """Read the last record in a line whose beginning was torn off another one: from an inner stamp on."""
-    for inner in reversed(list(re.finditer(rb"(?=" + STAMP + rb",)", text))):
-        read = read_record(text[inner.start() :]) if inner.start() else None
-        if read:
-            return read
+Record = tuple["re.Match[bytes]", int]
+
+
+def glued_record(text: bytes) -> tuple[bytes, Record | None] | None:
+    """Find the last record in a line in which a torn one stands before it: from an inner stamp on.
+
+    Return the torn one, and the record if it is one of those that are read here.
+    """
+    text = text.strip(b"\0\r")
+    for inner in reversed(list(re.finditer(rb"(?=(" + STAMP + rb"),)", text))):
+        rest = text[inner.start() :]
+        if inner.start() and instant_of(inner[1]) and (read_record(rest) or PROXIED.fullmatch(rest)):
+            return text[: inner.start()], read_record(rest)
     return None
+
+
+def torn_records(torn: bytes) -> list[Record | None]:
+    """Read what was torn off behind the mark of a login."""
+    if b",0,CONNECT," not in torn:
+        return []
+    inner = glued_record(torn + b",,0")
+    return [read_record(torn + b",,0"), inner[1] if inner else None]
+
+
+def torn_before_query(text: bytes) -> bytes:
+    """Return the login that was torn off before a QUERY record in its line."""
+    login = TORN_LOGIN.match(text)
+    stamp = re.match(STAMP, text[login.end() :]) if login else None
+    followed = stamp and re.match(rb",[^,]*,", text[login.end() + stamp.end() :]) if login else None
+    return login[0] if login and stamp and followed and instant_of(stamp[0]) else b""
 
 
 def account_of(match: re.Match[bytes]) -> Account:
@@ -125,20 +165,21 @@ class Reading:
     def take(self, line: Line) -> None:
         """Read one line."""
         self.lines.append(line)
-        read, inner = read_record(line.text), glued_record(line.text.strip(b"\0\r"))
+        text = line.text
+        read, inner, doubtful = read_record(text), glued_record(text), list[Optional[Record]]()
         if inner:
-            for reading in (read, inner):
-                if reading and is_login(reading[0]):
-                    self.glued.append((account_of(reading[0]), reading[1]))
-        elif not read and b",0,CONNECT," in line.text and not WHOLE_BUT_OTHER.search(line.text):
-            read = read_record(line.text + b",,0")  # it breaks off: a torn record, or a line end in the database
-            if read and is_login(read[0]):
-                self.glued.append((account_of(read[0]), read[1]))
-        elif read and (is_login(read[0]) or read[0][6] == b"FAILED_CONNECT"):
+            doubtful = [read, inner[1], *torn_records(inner[0])]
+        elif not read and b",0,CONNECT," in text:
+            if QUERY_END.search(text):
+                doubtful = torn_records(torn_before_query(text))
+            elif not PROXIED.fullmatch(text.strip(b"\0\r")):
+                doubtful = [read_record(text + b",,0")]  # it breaks off: torn, or a line end in the database
+        if read and not inner and (is_login(read[0]) or read[0][6] == b"FAILED_CONNECT"):
             match, instant = read
             place, refused = line.place, not is_login(match)
             server, number = match[2], int(match[5])
             self.logins.append(Login(len(self.lines) - 1, place, instant, server, account_of(match), number, refused))
+        self.glued += [(account_of(one[0]), one[1]) for one in doubtful if one and is_login(one[0])]
 
     def near(self, i: int) -> list[int]:
         """Return the other records within the window around record i."""

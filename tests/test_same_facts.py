@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 import pytest
+from fuzz import Collector
 from random_logs import LogMaker
 from random_logs import cut
 from reference import facts_of
@@ -149,3 +150,70 @@ def test_every_interpreter(tmp_path: Path, told: tuple[bytes, Any], python: str)
     site.write(log)
     collect(site, python=python)
     assert site.facts() == facts
+
+
+def stamped(number: int, rest: bytes) -> bytes:
+    """Write a line of the server at some second."""
+    return b"20260302 08:%02d:%02d,db01,%b\n" % (number // 60, number % 60, rest)
+
+
+def sessions_from(number: int, count: int) -> bytes:
+    """Write logins of a few accounts, an id and a second each."""
+    return b"".join(stamped(n, b"app%d,localhost,%d,0,CONNECT,,,0" % (n % 5, n)) for n in range(number, number + count))
+
+
+# Lines that one way of looking takes for another thing than the grammar does.
+ODD_LOGS = {
+    "a name that holds a stamp which is no time": sessions_from(10, 9)
+    + stamped(19, b"app,localhost20261399 99:99:99,db01,x,localhost,19,0,CONNECT,,,0")
+    + sessions_from(20, 9),
+    "a torn record, its rest gone, and the next glued to it": sessions_from(10, 9)
+    + stamped(19, b"torn,localhost20260302 08:00:19,db01,x,localhost,19,0,CONNECT,,,0")
+    + sessions_from(20, 9),
+    "a login that was torn off, before a query": sessions_from(10, 9)
+    + stamped(19, b"torn,localhost,19,0,CONNECT,d")[:-1]
+    + stamped(20, b"app0,localhost,10,7,QUERY,,'select \\'x,0,CONNECT,y\\'',0")
+    + stamped(20, b"app0,localhost,10,8,QUERY,,'20260302 08:00:00,db01,never,h,7,0,CONNECT,,,0',0")
+    + sessions_from(21, 9),
+    "a login that was torn off, before the end of a session": sessions_from(10, 9)
+    + stamped(19, b"torn,localhost,19,0,CONNECT,")[:-1]
+    + stamped(20, b"app0,localhost,10,0,DISCONNECT,,,0")
+    + sessions_from(21, 9),
+    "a hole before a login": sessions_from(10, 9) + b"\0" * 50 + sessions_from(19, 9),
+    "the mark in the name of a database": sessions_from(10, 9)
+    + stamped(19, b"db,::1,19,0,CONNECT,,0,CONNECT,,,0,,0")
+    + stamped(20, b"db2,h,20,0,CONNECT,x,0,CONNECT,y,,0")
+    + sessions_from(21, 9),
+    "the mark in a name": sessions_from(10, 9)
+    + stamped(19, b"x,0,CONNECT,yyyyyyyyyyyyyyyyy,db01,root,localhost,19,0,CONNECT,,,0")
+    + stamped(20, b"x,0,CONNECT,yyyyyyyyyyyyyyyyy,db01,root,localhost,20,0,FAILED_CONNECT,,,1045")
+    + sessions_from(21, 9),
+    "a record that breaks off, before logins of a name that looks so": sessions_from(990, 3)
+    + stamped(993, b"a,localhost,7,0,CONNECT,")
+    + sessions_from(994, 26)
+    + stamped(1020, b"a,localhost,1234,0,CONNECT,,,0,h,1020,0,CONNECT,,,0")
+    + sessions_from(1021, 9),
+}
+
+
+ODD_WAYS: dict[str, dict[str, object]] = {
+    "as it is": {"dense": None},
+    "tiny blocks": {"dense": None, "BLOCK": 700},
+    "always dense": {"dense": True},
+    "never dense": {"dense": False},
+}
+
+
+@pytest.mark.parametrize("way", ODD_WAYS)
+@pytest.mark.parametrize("odd", ODD_LOGS)
+def test_odd_lines(tmp_path: Path, odd: str, way: str) -> None:
+    site = Site(tmp_path)
+    site.write(ODD_LOGS[odd])
+    collector = Collector(tmp_path)
+    collector.way = ODD_WAYS[way]
+    assert collector.collect(site) == ""
+    expected = facts_of([ODD_LOGS[odd]])
+    assert (site.logins(), site.suspects()) == expected
+    torn = (b"torn", b"localhost")
+    assert torn not in expected[0]
+    assert (torn in expected[1]) == ("torn off" in odd)
