@@ -76,7 +76,7 @@ __version__ = "1.0.0"
 DEFAULT_CONFIG = "/etc/conntracker/conntracker.ini"
 
 # Bytes read at once: the scan's lists take about six times as much.
-BLOCK = 256 * 1024
+BLOCK = 128 * 1024
 # Bytes of one unit of work for a worker process.
 TASK = 16 * 1024 * 1024
 # Bytes of new log below which one process does it all: starting a second one would not pay.
@@ -150,6 +150,8 @@ PROXY_MARK = b",0,PROXY_CONNECT,"
 CHANGE_MARK = b",0,CHANGEUSER,"
 
 REFUSED_MARK = b",0,FAILED_CONNECT,"
+# How most QUERY records end, and nothing else; their SQL text may hold the marks.
+QUERY_END = b"',0"
 # How a QUERY record ends: its text in quotes, then the return code (and in some builds the TLS version).
 _QUERY_END = re.compile(rb"',[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?$")
 # A login or a refused one with plain names, whole: stamp, serverhost, user and host, connection id.
@@ -506,12 +508,14 @@ class Clock(dict[bytes, int]):
         self.layouts = (layout, *(known for known in KNOWN_LAYOUTS if known.text != layout.text))
         self.zone, self.fold, self.written = zone, fold, written
         self.minutes: dict[bytes, int] = {}
+        self.steady: dict[tuple[int, int], bool] = {}
         self.no_times: set[bytes] = set()
 
     def __missing__(self, stamp: bytes) -> int:
         if len(self) + len(self.no_times) > 16384:
             self.clear()
             self.minutes.clear()
+            self.steady.clear()
             self.no_times.clear()
         text = stamp.rpartition(b"\n")[2].lstrip(b"\0")
         minute, seconds = text[:-2], text[-2:]
@@ -536,8 +540,13 @@ class Clock(dict[bytes, int]):
         """Tell that local time keeps its distance from UTC between two instants: a change lasts for days."""
         if high - low > 400 * DAY:  # no log is; but anybody can forge a stamp
             return False
-        days = (*range(low, high, DAY), high)
-        return len({local(instant, self.zone).utcoffset() for instant in days}) == 1
+        quarters = low // 900, high // 900 + 1
+        steady = self.steady.get(quarters)
+        if steady is None:
+            low, high = (quarter * 900 for quarter in quarters)
+            offsets = {local(instant, self.zone).utcoffset() for instant in (*range(low, high, DAY), high)}
+            steady = self.steady[quarters] = len(offsets) == 1
+        return steady
 
     def _read(self, stamp: bytes, text: bytes) -> int:
         if stamp not in self.no_times:
@@ -812,16 +821,17 @@ class Scanner:
         r"""Look at the lines of a block, which starts with b"\n"; the first line stands at offset `begin`."""
         tails, middle_of, places = self._dense(block) if self.dense else self._sparse(block)
         self.dense = len(tails) * 1024 > len(block)
-        middles = set(map(middle_of, tails))
-        odd = self._learn(middles)
+        middles = list(map(middle_of, tails))
+        distinct = set(middles)
+        odd = self._learn(distinct)
         view = View()
         try:
-            self._span([tail for tail in tails if middle_of(tail) not in odd] if odd else tails, view)
+            self._span([tail for tail, middle in zip(tails, middles) if middle not in odd] if odd else tails, view)
         except ValueError:  # some stamp is no time
-            odd = middles
-        view.names = {self.plain[middle] for middle in (middles - odd if odd else middles)}
+            odd = distinct
+        view.names = {self.plain[middle] for middle in (distinct - odd if odd else distinct)}
         if odd:
-            lines = {block.rfind(b"\n", 0, at) for tail, at in zip(tails, places) if middle_of(tail) in odd}
+            lines = {block.rfind(b"\n", 0, at) for middle, at in zip(middles, places) if middle in odd}
             for start in sorted(lines):
                 self._read_odd(block[start + 1 : block.find(b"\n", start + 1)], begin + start, view)
         return view
@@ -843,8 +853,8 @@ class Scanner:
         at = block.rfind(LOGIN_MARK)
         while at >= 0:
             start, end = block.rfind(b"\n", 0, at), block.find(b"\n", at)
-            # So ends only a QUERY record, whose text may hold the mark; a login may be torn off before it.
-            if block[end - 3 : end] != b"',0" or block.count(b",", start, block.find(LOGIN_MARK, start)) == 4:
+            # A login may be torn off before a QUERY record.
+            if block[end - 3 : end] != QUERY_END or block.count(b",", start, block.find(LOGIN_MARK, start)) == 4:
                 tails.append(block[start + 1 : block.rfind(b",", start, at) + 1])
                 marks.append(at)
             at = block.rfind(LOGIN_MARK, 0, start)
@@ -987,6 +997,8 @@ class Window:
 
     def _read(self, at: int, line: bytes) -> Iterator[Nearby]:
         """Yield the record of a line that starts at `at` in the text, if it is a CONNECT or FAILED_CONNECT one."""
+        if line.endswith(QUERY_END):
+            return iter(())
         match = _SEEN.fullmatch(line)
         return self._plain(at, match) if match else self._odd(at, line)
 
@@ -1010,6 +1022,11 @@ class Window:
                 place, refused = self.base + at - 1, not record.is_login
                 instant = self.clock[record.stamp]
                 yield Nearby(place, instant, record.serverhost, key_of(record), record.connection, refused)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Tell that there are so few records that reading all of them costs no more than to look for neighbours."""
+        return self.text.count(LOGIN_MARK, 0, 1 << 14) < 16
 
     @functools.cached_property
     def _index(self) -> dict[int, int]:
@@ -1269,7 +1286,7 @@ def judge_block(around: Window, place: Place, late: set[bytes], early: set[bytes
     names = late | early
     logins, doubts = around.logins(names, *place[1:]) if names else ({}, [])
     judged = Judged({}, {}, doubts)
-    many, refuted = len(names) >= MANY_IN_BLOCK, 0
+    many, refuted = len(names) >= MANY_IN_BLOCK or around.is_sparse, 0
     for name, records in logins.items():
         records.sort(key=lambda record: record.instant)
         reasons = {}

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +123,103 @@ def test_the_role_uses_the_modules_of_ansible_core_only() -> None:
         modules |= set(re.findall(r"^\s+([a-z_]+\.[a-z_]+\.[a-z_]+):", path.read_text(encoding="utf-8"), re.MULTILINE))
     assert modules
     assert {module for module in modules if not module.startswith("ansible.builtin.")} == set()
+
+
+def test_no_task_reads_a_fact_by_its_short_name() -> None:
+    found = [
+        f"{path.name}: {name}"
+        for path in sorted(ROLE.rglob("*.[yj]*"))
+        for name in re.findall(r"\bansible_(?:distribution|os_family|hostname|service_mgr|python)\w*", path.read_text())
+    ]
+    assert found == []
+
+
+# --- with ansible itself; tests/run-role installs it ---------------------------------------------------------
+
+TOOLS = Path(sys.executable).parent
+with_ansible = pytest.mark.skipif(not (TOOLS / "ansible-playbook").exists(), reason="no ansible: see tests/run-role")
+
+
+def ansible(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one of Ansible's programs away from the project's ansible.cfg."""
+    lean = {"HOME": str(cwd), "PATH": f"{TOOLS}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "ANSIBLE_NOCOLOR": "1"}
+    return subprocess.run(
+        [str(TOOLS / command[0]), *command[1:]],
+        cwd=cwd,
+        env={**lean, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@with_ansible
+def test_the_collection_is_built_and_its_role_is_whole_when_installed(tmp_path: Path) -> None:
+    built = ansible("ansible-galaxy", "collection", "build", "--output-path", str(tmp_path), str(ROOT), cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    (artifact,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(artifact) as archive:
+        tops = {name.partition("/")[0] for name in archive.getnames()}
+    known = {"CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "conntracker.ini-dist"}
+    assert tops == known | {"conntracker.py", "meta", "playbooks", "roles"}
+
+    place = tmp_path / "collections"
+    install = ("ansible-galaxy", "collection", "install", "--offline", "-p", str(place), str(artifact))
+    done = ansible(*install, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    role = place / "ansible_collections" / "conntracker" / "mariadb" / "roles" / "conntracker"
+    assert (role / "files" / "conntracker.py").read_bytes() == (ROOT / "conntracker.py").read_bytes()
+
+    where = {"ANSIBLE_COLLECTIONS_PATH": str(place)}
+    told = ansible("ansible-doc", "--json", "-t", "role", "conntracker.mariadb.conntracker", cwd=tmp_path, **where)
+    assert told.returncode == 0, told.stderr
+    entry = json.loads(told.stdout)["conntracker.mariadb.conntracker"]["entry_points"]["main"]
+    assert sorted(entry["options"]) == sorted(SPECS)
+    (tmp_path / "hosts").write_text("[mariadb]\ndb1\n", encoding="utf-8")
+    play = ("ansible-playbook", "-i", "hosts", "--syntax-check", "conntracker.mariadb.rollout")
+    checked = ansible(*play, cwd=tmp_path, **where)
+    assert checked.returncode == 0, checked.stderr
+
+
+@with_ansible
+def test_the_rollout_goes_on_past_hosts_that_fail_and_names_them_at_the_end(tmp_path: Path) -> None:
+    tasks = tmp_path / "roles" / "conntracker" / "tasks" / "main.yml"
+    tasks.parent.mkdir(parents=True)
+    tasks.write_text(
+        """
+- ansible.builtin.assert: {that: "'broken' not in inventory_hostname", fail_msg: There is no MariaDB.}
+- ansible.builtin.lineinfile: {path: "{{ served }}", line: "{{ inventory_hostname }}", create: true}
+""",
+        encoding="utf-8",
+    )
+    away = "ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=1"
+    hosts = [
+        "broken1",
+        f"away1 {away}",
+        "broken2",
+        *(f"db{number}" for number in range(1, 6)),
+        "broken3",
+        f"away2 {away}",
+    ]
+    settings = f"ansible_connection=local\nansible_become=false\nansible_python_interpreter={sys.executable}"
+    served = tmp_path / "served"
+    (tmp_path / "hosts").write_text(
+        "[mariadb]\n" + "\n".join(hosts) + f"\n[mariadb:vars]\nserved={served}\n{settings}\n", encoding="utf-8"
+    )
+
+    play = ("ansible-playbook", "-i", "hosts", "--forks", "1", str(ROOT / "playbooks" / "rollout.yml"))
+    done = ansible(*play, cwd=tmp_path, ANSIBLE_ROLES_PATH=str(tmp_path / "roles"))
+
+    assert served.read_text(encoding="utf-8").split() == ["db1", "db2", "db3", "db4", "db5"], done.stdout
+    assert done.returncode != 0
+    end = done.stdout.partition("Name the hosts that failed")[2] + done.stderr
+    for host in ("broken1", "broken2", "broken3", "away1", "away2"):
+        assert f"fatal: [{host}]" in end
+    assert end.count("There is no MariaDB.") >= 3
+    assert end.count("The host was not reached.") >= 2
+    # Of ten hosts one goes first, then a fifth at a time: 1 + 2 + 2 + 2 + 2 + 1.
+    assert done.stdout.count("PLAY [Have conntracker run") == 6
 
 
 if __name__ == "__main__":
