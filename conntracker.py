@@ -626,8 +626,19 @@ class LogFile:
                 os.posix_fadvise(self.descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
         except Exception as error:  # each compression has errors of its own
             self.broken = str(error) or type(error).__name__
-            return b""
+            return self._salvage(offset, size) if self.compressed else b""
         return data
+
+    def _salvage(self, offset: int, size: int) -> bytes:
+        """Return what a damaged compressed log still gives: a large read that meets the damage gives nothing."""
+        self.rewind()
+        text, position = b"", 0
+        with contextlib.suppress(Exception):
+            stream = cast("Any", _open_compressed(self.path, self.descriptor))
+            while position < offset + size and (piece := stream.read1(min(WINDOW, offset + size - position))):
+                text += piece[max(0, offset - position) :]
+                position += len(piece)
+        return text
 
     def rewind(self) -> None:
         """Forget the place in a compressed log."""
