@@ -968,8 +968,9 @@ def _time_of(record: Record, clock: Clock) -> int | None:
 #   - its stamp is not between those of its neighbours (2 s are allowed), which are in order themselves;
 #   - its connection id is far from those of up to 16 neighbours on either side: by 1000, or by what the server
 #     gives out in 30 s where that is more;
-# or if it stands glued to a torn record, or breaks off itself.  Only a login that would change the stored facts
-# is judged.  The rule can be turned against a true login, so a suspect one is kept apart and shown, never dropped.
+# or if it stands glued to a torn record, or breaks off itself, or if a damaged log breaks off behind it.  Only a
+# login that would change the stored facts is judged.  The rule can be turned against a true login, so a suspect
+# one is kept apart and shown, never dropped.
 
 
 class Nearby(NamedTuple):
@@ -984,10 +985,13 @@ class Nearby(NamedTuple):
 
 
 class Window:
-    """The records around a block of lines: `text` starts with a line end and its first line stands at `base`."""
+    """The records around a block of lines: `text` starts with a line end and its first line stands at `base`.
 
-    def __init__(self, text: bytes, base: int, clock: Clock) -> None:
-        self.text, self.base, self.clock = text, base, clock
+    `lost` is where a damaged log breaks off, so that what would contradict the records before it is not known.
+    """
+
+    def __init__(self, text: bytes, base: int, clock: Clock, lost: int = sys.maxsize) -> None:
+        self.text, self.base, self.clock, self.lost = text, base, clock, lost
 
     @functools.cached_property
     def seen(self) -> list[Nearby]:
@@ -1099,6 +1103,10 @@ class Window:
             return self._contradiction_by_id(record, marks, low, high)
         near, far = list(self._neighbours(place, -1))[::-1], list(self._neighbours(place, 1))
         return self._broken_neighbour(record) or _stranger(record, near, far)
+
+    def near_damage(self, record: Nearby) -> str | None:
+        """Tell whether what follows a record cannot be read."""
+        return "its log is damaged behind it" if record.offset + WINDOW > self.lost else None
 
     def _contradiction_by_id(self, record: Nearby, marks: Sequence[bytes], low: int, high: int) -> str | None:
         """Look at the nearest line that bears the same id, which nearly always decides, else at all of them."""
@@ -1255,6 +1263,7 @@ def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
     base = max(0, start - reach)
     text = log.read(base, min(stop + reach, log.end) - base)
     at_end = base + len(text) < stop + reach
+    lost = base + len(text) if log.broken and at_end else sys.maxsize
     if base:
         cut = text.find(b"\n") + 1
         base, text = base + cut, text[cut:]
@@ -1264,7 +1273,7 @@ def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
         base, text = base - len(tail), tail + text
     if log.after is not None and at_end:
         text += b"\n" * (not text.endswith(b"\n")) + log.after.read(0, reach)
-    return Window(b"\n" + text[: text.rfind(b"\n") + 1], base, clock)
+    return Window(b"\n" + text[: text.rfind(b"\n") + 1], base, clock, lost)
 
 
 # Logins of so many names in one block are judged by reading all records around it.
@@ -1294,7 +1303,7 @@ def judge_block(around: Window, place: Place, late: set[bytes], early: set[bytes
             for record in ordered if name in wanted else ():
                 if record not in reasons:
                     many = many or refuted >= MANY_DOUBTS
-                    reasons[record] = around.contradiction(record, many=many)
+                    reasons[record] = around.contradiction(record, many=many) or around.near_damage(record)
                     refuted += reasons[record] is not None
                 if reasons[record] is None:
                     certain[name] = record.instant
@@ -1569,7 +1578,7 @@ class Worker:
         _, offset, connection = record
         around = window(task.log, offset, offset + 1, self.scanner(task).clock)
         logins = [seen for seen in around.seen if seen.connection == connection and not seen.refused]
-        return bool(logins) and not around.contradiction(logins[-1], many=True)
+        return bool(logins) and not (around.contradiction(logins[-1], many=True) or around.near_damage(logins[-1]))
 
     def flush(self) -> None:
         """Judge the earliest login of each name that has a certain one, and report what is known so far."""

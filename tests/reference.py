@@ -141,7 +141,7 @@ def account_of(match: re.Match[bytes]) -> Account:
 
 def is_login(match: re.Match[bytes]) -> bool:
     """Tell an accepted login; no name holds NUL."""
-    return match[6] == b"CONNECT" and int(match[9]) == 0 and b"\0" not in match[3]
+    return match[6] == b"CONNECT" and int(match[9]) == 0 and b"\0" not in match[3] + match[4]
 
 
 def most_frequent(names: list[bytes], mine: bytes) -> bytes:
