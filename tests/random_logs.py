@@ -253,7 +253,9 @@ class LogMaker:
         length = self.rng.choice((500, 5000, 5000, 70_000, 140_000))
         if self.rng.random() < 0.8:
             length = min(length, 5000)
-        return self.query()[:-4] + b"x,0,CONNECT,y" * (length // 13) + b"',0\n"
+        hostility, self.hostility = self.hostility, 0.0  # of a line longer than a block only the end is read
+        query, self.hostility = self.query(), hostility
+        return query[:-4] + b"x,0,CONNECT,y" * (length // 13) + b"',0\n"
 
     def many(self) -> bytes:
         """Write a burst of sessions of one account."""
