@@ -34,13 +34,10 @@ from __future__ import annotations
 
 import argparse
 import bisect
-import configparser
 import contextlib
 import errno
 import fcntl
-import fnmatch
 import functools
-import glob
 import itertools
 import marshal
 import operator
@@ -52,24 +49,55 @@ import stat
 import sys
 import time
 from collections import Counter
+from collections import namedtuple
 from collections.abc import Callable
-from collections.abc import Collection
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
 from datetime import datetime
 from datetime import timedelta
 from datetime import timezone
 from datetime import tzinfo
-from typing import IO
-from typing import Any
-from typing import NamedTuple
-from typing import NoReturn
-from typing import TypeVar
-from typing import cast
+
+# Cron starts this every few minutes, mostly to find little that is new: what a start costs is most of what a run
+# costs.  So modules that only some runs need are imported where they are needed, and `typing` is never: type checkers
+# take a variable of this name as true.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from collections.abc import Iterable
+    from collections.abc import Iterator
+    from collections.abc import Mapping
+    from collections.abc import Sequence
+    from typing import IO
+    from typing import Any
+    from typing import AnyStr
+    from typing import NamedTuple
+    from typing import NoReturn
+    from typing import TypeVar
+    from typing import cast
+
+    _T = TypeVar("_T")
+    _Rows = Mapping[str, Sequence[Sequence[bytes]]]  # of an answer of the server, by tag
+else:
+    Any = object
+
+    def cast(_kind, value):
+        """Stand for the function in `typing`."""
+        return value
+
+    class _Fields(type):
+        """Makes a named tuple of a class that lists its fields as `typing.NamedTuple` wants them."""
+
+        def __new__(cls, name, bases, members):
+            fields = members.pop("__annotations__", None)
+            if fields is None:
+                return super().__new__(cls, name, bases, members)
+            made = namedtuple(name, fields, defaults=[members.pop(field) for field in fields if field in members])
+            for member, value in members.items():
+                setattr(made, member, value)
+            return made
+
+    class NamedTuple(metaclass=_Fields):
+        """Stands for the class in `typing`."""
+
 
 __version__ = "1.0.0"
 
@@ -134,6 +162,29 @@ class LogError(ConntrackerError):
 
 
 # ---------------------------------------------------------------------------------------------------------
+# Regular expressions
+# ---------------------------------------------------------------------------------------------------------
+
+
+class _Expression:
+    """A regular expression that is compiled when it is used first, for a run uses few of them."""
+
+    def __init__(self, pattern: Any, flags: int) -> None:
+        self.made_of = pattern, flags
+
+    def __getattr__(self, name: str) -> Any:
+        compiled = re.compile(*self.made_of)
+        for method in ("match", "fullmatch", "search", "finditer"):
+            setattr(self, method, getattr(compiled, method))
+        return getattr(compiled, name)
+
+
+def expression(pattern: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
+    """Give a regular expression that is compiled when it is used first."""
+    return cast("re.Pattern[AnyStr]", _Expression(pattern, flags))
+
+
+# ---------------------------------------------------------------------------------------------------------
 # Grammar of the log: pure functions over bytes
 # ---------------------------------------------------------------------------------------------------------
 #
@@ -151,37 +202,37 @@ CHANGE_MARK = b",0,CHANGEUSER,"
 
 REFUSED_MARK = b",0,FAILED_CONNECT,"
 # How a QUERY record ends: its text in quotes, then the return code (and in some builds the TLS version).
-_QUERY_END = re.compile(rb"',[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?$")
+_QUERY_END = expression(rb"',[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?$")
 # A login or a refused one with plain names, whole: stamp, serverhost, user and host, connection id.
-_SEEN = re.compile(
+_SEEN = expression(
     rb"([^,]*),([^,]*),([^,]*),([^,]*),([0-9]+),0,(FAILED_)?CONNECT,[^,]*,[^,'`]*,([0-9]+)"
     rb"(?:,(?:[^0-9,'][^,']*)?)?\r?"
 )
-_STAMPED = re.compile(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,")
+_STAMPED = expression(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,")
 # A whole record's last fields: the object and the return code, which TABLE records leave empty.
-_COMPLETE = re.compile(rb",[0-9]*(?:,(?:[^0-9,'][^,']*)?)?\r?$")
+_COMPLETE = expression(rb",[0-9]*(?:,(?:[^0-9,'][^,']*)?)?\r?$")
 
-_HEAD = re.compile(rb"([^,]*),([^,]*),(.*)", re.DOTALL)
-_CONNECTION = re.compile(
+_HEAD = expression(rb"([^,]*),([^,]*),(.*)", re.DOTALL)
+_CONNECTION = expression(
     rb"(?P<user>.*),(?P<host>[^,]*),(?P<id>-?[0-9]+),0,(?P<operation>CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),"
     rb".*,[^,'`]*,(?P<retcode>[0-9]+)(?:,(?:[^0-9,'][^,']*)?)?",
     re.DOTALL,
 )
-_PROXY = re.compile(
+_PROXY = expression(
     rb".*,[^,]*,(?P<id>-?[0-9]+),0,PROXY_CONNECT,.*?,`(?P<user>.*)`@`(?P<host>[^`]*)`,(?P<retcode>0)(?:,(?:[^0-9,'][^,']*)?)?",
     re.DOTALL,
 )
 # rsyslog's two forms of a line; after "ident: " comes server_audit_syslog_info, a blank and the record.
-_SYSLOG = re.compile(
+_SYSLOG = expression(
     rb"(?P<stamp>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:?[0-9]{2})"
     rb"|[A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2}) (?P<loghost>[^ ]+) [^:]*:(?P<rest> .*)",
     re.DOTALL,
 )
-_FIRST_WORD_BEFORE_COMMA = re.compile(rb" ([^ ,]+),")
+_FIRST_WORD_BEFORE_COMMA = expression(rb" ([^ ,]+),")
 # A second stamp within a line: the record before it was torn off, by a full disk or a crash.
-_INNER_STAMP = re.compile(rb"(?<=.)[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},(?=[^,]*,)", re.DOTALL)
+_INNER_STAMP = expression(rb"(?<=.)[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},(?=[^,]*,)", re.DOTALL)
 # How a line begins that is no record of an audit log or of a syslog.
-_NO_RECORD = re.compile(rb"\n(?![0-9]{4}|[A-Z][a-z]{2} [ 0-9][0-9] |\0|\r?\n|\Z)")
+_NO_RECORD = expression(rb"\n(?![0-9]{4}|[A-Z][a-z]{2} [ 0-9][0-9] |\0|\r?\n|\Z)")
 
 
 class Record(NamedTuple):
@@ -284,72 +335,95 @@ def decoded(name: bytes) -> str:
 # The log has the server's local time without zone, cut to the second.  Facts are kept as instants (seconds
 # since 1970-01-01 UTC), because local time repeats an hour in autumn.
 
-# directive of strftime: (element of a Go reference layout, what it matches in a stamp)
-DIRECTIVES: dict[str, tuple[str, str]] = {
-    "%B": ("January", "[A-Z][a-z]{2,8}"),
-    "%b": ("Jan", "[A-Z][a-z]{2}"),
-    "%A": ("Monday", "[A-Z][a-z]{5,8}"),
-    "%a": ("Mon", "[A-Z][a-z]{2}"),
-    "%Z": ("MST", "[A-Za-z0-9+-]{1,6}"),
-    "%Y": ("2006", "[0-9]{4}"),
-    "%:z": ("-07:00", "Z|[+-][0-9]{2}:[0-9]{2}"),
-    "%z": ("-0700", "Z|[+-][0-9]{2}:?[0-9]{2}"),
-    "%m": ("01", "[0-9]{2}"),
-    "%d": ("02", "[0-9]{2}"),
-    "%I": ("03", "[0-9]{2}"),
-    "%M": ("04", "[0-9]{2}"),
-    "%S": ("05", "[0-9]{2}"),
-    "%y": ("06", "[0-9]{2}"),
-    "%H": ("15", "[0-9]{2}"),
-    "%p": ("PM", "[AP]M"),
-    "%e": ("_2", "[ 0-9][0-9]"),
-    "%f": (".000000", "[.,][0-9]{1,9}"),
-    "%-m": ("1", "[0-9]{1,2}"),
-    "%-d": ("2", "[0-9]{1,2}"),
-    "%-I": ("3", "[0-9]{1,2}"),
-    "%-M": ("4", "[0-9]{1,2}"),
-    "%-S": ("5", "[0-9]{1,2}"),
-}
-_GO_ELEMENT = re.compile(
-    "Z07:00|Z0700|"
-    + "|".join(re.escape(go) for go, _ in DIRECTIVES.values()).replace(r"\.000000", r"[.,](?:0+|9+)(?![0-9])")
-)
-_GO_TO_DIRECTIVE = {go: directive for directive, (go, _) in DIRECTIVES.items()}
-_GO_TO_DIRECTIVE.update({"Z07:00": "%:z", "Z0700": "%z"})
-_STRFTIME_ELEMENT = re.compile(r"%:z|%-?[A-Za-z%]")
+# Directive of strftime, element of a Go reference layout, and what it matches in a stamp.
+_DIRECTIVES = """
+%B   January  [A-Z][a-z]{2,8}
+%b   Jan      [A-Z][a-z]{2}
+%A   Monday   [A-Z][a-z]{5,8}
+%a   Mon      [A-Z][a-z]{2}
+%Z   MST      [A-Za-z0-9+-]{1,6}
+%Y   2006     [0-9]{4}
+%:z  Z07:00   Z|[+-][0-9]{2}:[0-9]{2}
+%z   Z0700    Z|[+-][0-9]{2}:?[0-9]{2}
+%:z  -07:00   Z|[+-][0-9]{2}:[0-9]{2}
+%z   -0700    Z|[+-][0-9]{2}:?[0-9]{2}
+%m   01       [0-9]{2}
+%d   02       [0-9]{2}
+%I   03       [0-9]{2}
+%M   04       [0-9]{2}
+%S   05       [0-9]{2}
+%y   06       [0-9]{2}
+%H   15       [0-9]{2}
+%p   PM       [AP]M
+%e   _2       [ 0-9][0-9]
+%f   .000000  [.,][0-9]{1,9}
+%-m  1        [0-9]{1,2}
+%-d  2        [0-9]{1,2}
+%-I  3        [0-9]{1,2}
+%-M  4        [0-9]{1,2}
+%-S  5        [0-9]{1,2}
+"""
+_GO_TO_DIRECTIVE: dict[str, str] = {}
+_MATCHED = {"%%": "%"}
+for _line in _DIRECTIVES.splitlines()[1:]:
+    _directive, _go, _matched = _line.split(None, 2)
+    _GO_TO_DIRECTIVE[_go] = _directive
+    _MATCHED[_directive] = f"({_matched})"
+_GO_FRACTION = expression(r"[.,](?:0+|9+)(?![0-9])")
+_STRFTIME_ELEMENT = expression(r"%:z|%-?[A-Za-z%]")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-@dataclass(frozen=True)
+def _go_element(text: str, at: int) -> tuple[str, str]:
+    """Return the element of a Go reference layout that begins at a place, and its directive; '' if there is none.
+
+    The directive of a fraction is `%f` between its separator and its number of digits.
+    """
+    if text[at] in ".,":
+        match = _GO_FRACTION.match(text, at)
+        found = match[0] if match else ""
+        return found, f"{found[:1]}%f{len(found) - 1}"
+    found = next((element for element in _GO_TO_DIRECTIVE if text.startswith(element, at)), "")
+    return found, _GO_TO_DIRECTIVE.get(found, "")
+
+
+def _strftime_element(text: str, at: int) -> tuple[str, str]:
+    """Return the directive that begins at a place, twice; ValueError if it is not known here."""
+    match = _STRFTIME_ELEMENT.match(text, at)
+    found = match[0] if match else ""
+    if found and found not in _MATCHED:
+        raise ValueError(f"{found} is not known here")
+    return found, found
+
+
 class Layout:
-    """A time format, as a Go reference layout or for strftime (with a `%`): literals and directives in order."""
+    """A time format, as a Go reference layout or for strftime (with a `%`).
 
-    text: str
-    elements: tuple[str, ...]
-    pattern: re.Pattern[str]
+    `elements` are literals and directives in turn.  ValueError if no element of a time is there, or one that is not
+    known here.
+    """
 
-    @staticmethod
-    def of(text: str) -> Layout:
-        """Read a layout; ValueError if it has no element of a time, or one that is not known here."""
-        element, known = (_STRFTIME_ELEMENT, None) if "%" in text else (_GO_ELEMENT, _GO_TO_DIRECTIVE)
-        elements: list[str] = []
-        pattern, done = "", 0
-        for match in element.finditer(text):
-            found = match[0]
-            directive = known.get(found, "%f") if known else found
-            if directive not in DIRECTIVES and directive != "%%":
-                raise ValueError(f"{found} is not known here")
-            literal = text[done : match.start()]
-            elements += [
-                literal,
-                directive if directive != "%f" or not known else found[0] + "%f" + str(len(found) - 1),
-            ]
-            pattern += re.escape(literal) + ("%" if directive == "%%" else f"({DIRECTIVES[directive][1]})")
-            done = match.end()
-        if len(elements) < 2:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        element_at = _strftime_element if "%" in text else _go_element
+        elements, at = [""], 0
+        while at < len(text):
+            found, directive = element_at(text, at)
+            if found:
+                elements += [directive, ""]
+            else:
+                elements[-1] += text[at]
+            at += len(found) or 1
+        if len(elements) == 1:
             raise ValueError("it has no element of a time")
-        elements.append(text[done:])
-        return Layout(text, tuple(elements), re.compile(pattern + re.escape(text[done:])))
+        self.elements = tuple(elements)
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """What matches a stamp, with a group for each directive."""
+        parts = list(map(re.escape, self.elements))
+        parts[1::2] = [_MATCHED.get(directive, _MATCHED["%f"]) for directive in self.elements[1::2]]
+        return re.compile("".join(parts))
 
     @property
     def width(self) -> int:
@@ -431,16 +505,18 @@ def _moment(values: dict[str, int], year: int) -> datetime:
 
 
 # The forms tried after the configured one: the plugin's own, ISO 8601 as of 12.x and rsyslog, and rsyslog's old one.
-KNOWN_LAYOUTS = tuple(
-    Layout.of(text)
-    for text in (
-        "%Y%m%d %H:%M:%S",
-        "%Y-%m-%dT%H:%M:%S%f%:z",
-        "%Y-%m-%dT%H:%M:%S%:z",
-        "%Y%m%dT%H:%M:%S%f%z",
-        "%b %e %H:%M:%S",
-    )
+_KNOWN_LAYOUTS = (
+    "%Y%m%d %H:%M:%S",
+    "%Y-%m-%dT%H:%M:%S%f%:z",
+    "%Y-%m-%dT%H:%M:%S%:z",
+    "%Y%m%dT%H:%M:%S%f%z",
+    "%b %e %H:%M:%S",
 )
+
+
+@functools.cache
+def _known_layout(text: str) -> Layout:
+    return Layout(text)
 
 
 def epoch(naive: datetime, zone: tzinfo | None, fold: int) -> int:
@@ -462,7 +538,7 @@ class Clock(dict[bytes, int]):
     """
 
     def __init__(self, layout: Layout, zone: tzinfo | None, fold: int = 0, written: int = 0) -> None:
-        self.layouts = (layout, *(known for known in KNOWN_LAYOUTS if known.text != layout.text))
+        self.layouts = (layout,)
         self.zone, self.fold, self.written = zone, fold, written
         self.minutes: dict[bytes, int] = {}
 
@@ -489,7 +565,7 @@ class Clock(dict[bytes, int]):
 
     def _read(self, stamp: bytes) -> int:
         text = stamp.decode("ascii")
-        for layout in self.layouts:
+        for layout in itertools.chain(self.layouts, map(_known_layout, _KNOWN_LAYOUTS)):
             parsed = layout.parse(text)
             if parsed and (instant := self._instant(*parsed)) >= 0:
                 return instant
@@ -518,7 +594,6 @@ def repeats(naive: datetime, zone: tzinfo | None) -> bool:
 COMPRESSIONS = (".gz", ".bz2", ".xz")
 
 
-@dataclass
 class LogFile:
     """An open audit log.  What cannot be read ends it, and `broken` says why.
 
@@ -528,28 +603,24 @@ class LogFile:
     last record.  `before` and `after` are the logs that were written before and after it.
     """
 
-    path: str
-    descriptor: int
-    device: int
-    inode: int
-    stored_size: int
-    modified: int
-    compressed: bool
-    size: int
-    head: bytes = b""
-    start: int = 0
-    tail: int = 0
-    end: int = 0
-    live: bool = False
-    unchanged: bool = False
-    known: Known | None = None
-    first: int | None = None
-    last: int | None = None
-    before: LogFile | None = None
-    after: LogFile | None = None
-    broken: str = ""
-    _stream: IO[bytes] | None = None
-    _recent: bytes = b""
+    def __init__(self, path: str, descriptor: int) -> None:
+        """Take an open file; raises OSError."""
+        status = os.fstat(descriptor)
+        self.path, self.descriptor = path, descriptor
+        self.device, self.inode = status.st_dev, status.st_ino
+        self.stored_size, self.modified = status.st_size, status.st_mtime_ns
+        self.compressed = path.endswith(COMPRESSIONS)
+        self.size = 0 if self.compressed else status.st_size
+        self.head = self._recent = b""
+        self.start = self.tail = self.end = 0
+        self.live = self.unchanged = False
+        self.known: Known | None = None
+        self.first: int | None = None
+        self.last: int | None = None
+        self.before: LogFile | None = None
+        self.after: LogFile | None = None
+        self.broken = ""
+        self._stream: IO[bytes] | None = None
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes of log text from `offset`; less only at the end."""
@@ -822,7 +893,7 @@ class Scanner:
 
 
 # What no middle of a tail should hold: it would be a piece of a QUERY record, or hold what no name does.
-_NOT_PLAIN = re.compile(rb",QUERY,|\0")
+_NOT_PLAIN = expression(rb",QUERY,|\0")
 
 Login = tuple[bytes, int]  # b"user,host" and instant
 
@@ -1577,18 +1648,16 @@ class Progress:
 # host, and its DISCONNECT names the session's last user.  Only where there are such records are sessions
 # followed, from record to record in the order of the log.
 
-_SESSION_RECORD = re.compile(rb",(-?[0-9]+),0,(?:CONNECT|CHANGEUSER|DISCONNECT),")
+_SESSION_RECORD = expression(rb",(-?[0-9]+),0,(?:CONNECT|CHANGEUSER|DISCONNECT),")
 
 
-@dataclass
 class Sessions:
     """Open sessions that changed their user (connection id: client host, empty if unknown), and what they tell."""
 
-    open: dict[int, bytes]
-    wanted: set[int]
-    hosts: dict[int, bytes] = field(default_factory=dict)
-    ends: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # key: first, last instant
-    changes: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # client host: first, last instant
+    def __init__(self, still_open: dict[int, bytes], wanted: set[int], hosts: dict[int, bytes]) -> None:
+        self.open, self.wanted, self.hosts = still_open, wanted, hosts
+        self.ends: dict[bytes, tuple[int, int]] = {}  # key: first, last instant
+        self.changes: dict[bytes, tuple[int, int]] = {}  # client host: first, last instant
 
     def follow(self, task: Task, clock: Clock) -> None:
         """Take in the records of a stretch of log that belong to the wanted connections."""
@@ -1622,7 +1691,7 @@ def _widen(facts: dict[bytes, tuple[int, int]], key: bytes, instant: int) -> Non
 
 def find_hosts(logs: Sequence[LogFile], connections: set[int], clock_of: Callable[[Task], Clock]) -> dict[int, bytes]:
     """Look for the logins of connections in what earlier runs have read, the latest one counts."""
-    earlier = Sessions({}, connections)
+    earlier = Sessions({}, connections, {})
     for log in logs:
         task = Task(log, 0, log.start, True, 0)
         earlier.follow(task, clock_of(task))
@@ -1651,8 +1720,7 @@ class Known(NamedTuple):
     before: bytes
 
 
-@dataclass
-class Plan:
+class Plan(NamedTuple):
     """What a run reads: logs from the oldest to the newest, and what became of the known ones."""
 
     logs: list[LogFile]
@@ -1698,18 +1766,28 @@ def _candidates(path: str, name: str) -> list[str]:
     """Return the paths that may be audit logs."""
     if os.path.isdir(path):
         folder = path
-    elif glob.has_magic(path) and not os.path.exists(path):
-        return sorted(glob.glob(path))
     else:
+        if not os.path.exists(path):
+            import glob
+
+            if glob.has_magic(path):
+                return sorted(glob.glob(path))
         folder, name = os.path.split(path)
-    family = re.compile(re.escape(name) + r"(?:[.-][0-9]+)*(?:\.(?:gz|bz2|xz))?")
     try:
         names = os.listdir(folder or ".")
     except OSError as error:
         raise LogError(
             f"{folder}: {error.strerror}: the logs cannot be listed: check AuditLogPath and its permissions"
         ) from None
-    return sorted(os.path.join(folder, found) for found in names if family.fullmatch(found))
+    return sorted(os.path.join(folder, found) for found in names if _in_family(found, name))
+
+
+_ROTATED = expression(r"(?:[.-][0-9]+)*(?:\.(?:gz|bz2|xz))?")
+
+
+def _in_family(found: str, name: str) -> bool:
+    """Tell the log itself and its rotations."""
+    return found == name or (found.startswith(name) and _ROTATED.fullmatch(found, len(name)) is not None)
 
 
 def _open_log(path: str, known: dict[tuple[int, int], LogFile], say: Say) -> LogFile | None:
@@ -1720,19 +1798,7 @@ def _open_log(path: str, known: dict[tuple[int, int], LogFile], say: Say) -> Log
     if not stat.S_ISREG(status.st_mode):
         say("WARN", f"{path}: not a file: left out")
         return None
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    status = os.fstat(descriptor)
-    packed = path.endswith(COMPRESSIONS)
-    return LogFile(
-        path,
-        descriptor,
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        packed,
-        0 if packed else status.st_size,
-    )
+    return LogFile(path, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def plan(logs: list[LogFile], unreadable: list[str], known: list[Known], clocks: Clocks) -> Plan:
@@ -1794,7 +1860,7 @@ def _instants(lines: Iterable[bytes], clock: Clock) -> Iterator[int]:
                 yield clock[parts[0]]
 
 
-_ROTATION = re.compile(r"\.([0-9]+)(?:\.(?:gz|bz2|xz))?$")
+_ROTATION = expression(r"\.([0-9]+)(?:\.(?:gz|bz2|xz))?$")
 
 
 def _by_age(log: LogFile) -> tuple[int, int]:
@@ -1896,7 +1962,7 @@ def _folds(log: LogFile, clocks: Clocks) -> list[tuple[int, int]]:
     return folds
 
 
-_LINE_STAMP = re.compile(rb"\n([^,\n]*),")
+_LINE_STAMP = expression(rb"\n([^,\n]*),")
 
 
 def _repeats_between(begin: int, finish: int, zone: tzinfo | None) -> bool:
@@ -2013,6 +2079,8 @@ class HostPattern:
     """One host pattern of account rows, ready to be compared with client hosts."""
 
     def __init__(self, host: bytes) -> None:
+        import fnmatch
+
         text = host.lower() or b"%"
         globs = [*map(_as_glob, pattern_parts(text))]
         self.net = _netmask(text)
@@ -2225,8 +2293,6 @@ _REFUSED_LOGIN = (1044, 1045, 1130, 1227, 1251, 1275, 1698, 1820, 1862, 4151)
 _NOT_UNDERSTOOD = "inventory: the client's answer was not understood"
 # A processlist host is cut to this width (sql/sql_show.cc, LIST_PROCESS_HOST_LEN).
 _SESSION_HOST_WIDTH = 64
-# Rows of an answer by tag.
-_Rows = Mapping[str, Sequence[Sequence[bytes]]]
 
 
 class Account(NamedTuple):
@@ -2887,6 +2953,8 @@ def excluded(row: AccountRow, pattern: str) -> bool:
 
 
 def _like(name: bytes, pattern: str) -> bool:
+    import fnmatch
+
     # fnmatch has `[...]` too, which is a plain character in account names.
     wanted = pattern.replace("[", "[[]").encode("utf-8", "surrogateescape").decode("latin-1")
     return fnmatch.fnmatchcase(name.decode("latin-1"), wanted)
@@ -3410,9 +3478,6 @@ ORDER BY 1, 2
 """
 
 
-_T = TypeVar("_T")
-
-
 class Store:
     """The SQLite database.  Every method raises DatabaseError, in words."""
 
@@ -3618,7 +3683,7 @@ def _read_instant(text: str, layout: Layout, zone: tzinfo | None) -> int:
     go = (
         layout,
         *(
-            Layout.of(form)
+            Layout(form)
             for form in ("2006-01-02 15:04:05-07:00", "2006-01-02T15:04:05Z07:00", "%Y-%m-%dT%H:%M:%S%f%:z")
         ),
     )
@@ -4189,8 +4254,8 @@ OPTIONS = (
     Option("AuditLogPath", "/var/lib/mysql", _some_text, "a folder, a file or a glob", "where the audit logs are"),
     Option("AuditLogName", "server_audit.log", _one_name, "a file name", "base name of the audit log in a folder"),
     Option("SqlitePath", "/var/lib/mysql/audit.sqlite", _some_text, "a path", "the database"),
-    Option("TimeFormatAudit", "20060102 15:04:05", Layout.of, _FORMAT_HELP, "form of the stamps in the log"),
-    Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", Layout.of, _FORMAT_HELP, "form of Accounts.last_seen"),
+    Option("TimeFormatAudit", "20060102 15:04:05", Layout, _FORMAT_HELP, "form of the stamps in the log"),
+    Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", Layout, _FORMAT_HELP, "form of Accounts.last_seen"),
     Option("TimeLocation", "", _zone, _ZONE_HELP, "zone of Accounts.last_seen, and of the stamps in the log"),
     Option(
         "TimeLocationAudit",
@@ -4216,8 +4281,7 @@ COMMANDS = {
 }
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """The options in force."""
 
     audit_log_path: str
@@ -4292,6 +4356,8 @@ def read_config(path: str | None) -> dict[str, str]:
         if not os.path.exists(DEFAULT_CONFIG):
             return {}
         path = DEFAULT_CONFIG
+    import configparser
+
     ini = configparser.ConfigParser(
         interpolation=None, delimiters="=", strict=False, inline_comment_prefixes=("#", ";")
     )
