@@ -4325,7 +4325,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"commands:\n{commands}\n\n"
         "in /etc/cron.d:\n  */15 * * * * conntracker nice -n 19 ionice -c 3 /usr/local/bin/conntracker\n\n"
         "exit codes: 0 it worked, 1 something could not be read or written, 2 wrong options or configuration",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # One that need not ask for the terminal's width, with a slow import, each time an argument is added.
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=TABLE_WIDTH),
         allow_abbrev=False,
     )
     made.add_argument("command", nargs="?", choices=COMMANDS, default="collect", metavar="COMMAND")
@@ -4347,6 +4348,7 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument(
             option.flag, dest=option.name, action="append", metavar="VALUE", help=text.replace("(with %)", "(with %%)")
         )
+    made.formatter_class = argparse.RawDescriptionHelpFormatter
     return made
 
 
