@@ -32,7 +32,6 @@ configuration is wrong.  `status` has its own: 0 good, 1 warning, 2 critical.
 
 from __future__ import annotations
 
-import argparse
 import bisect
 import contextlib
 import errno
@@ -61,6 +60,7 @@ from datetime import tzinfo
 # take a variable of this name as true.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Collection
     from collections.abc import Iterable
     from collections.abc import Iterator
@@ -4309,24 +4309,49 @@ class Config(NamedTuple):
         return self.time_location_audit or self.time_location
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells an error in one line."""
+def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
+    """Read the command line; options that are not given are None."""
+    plain = _plain_arguments(argv[1:] if argv[:1] == ["collect"] else argv)
+    return vars(parser().parse_args(argv)) if plain is None else plain
 
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}: see conntracker --help")
+
+def _plain_arguments(words: Sequence[str]) -> dict[str, Any] | None:
+    """Read pairs of option and value, as cron has them; all else gives None and is for argparse, slow to load."""
+    names = {option.flag: option.name for option in OPTIONS}
+    arguments: dict[str, Any] = dict.fromkeys(("config", "verdict", "accounts", "output", *names.values()))
+    arguments.update(command="collect", format="table", version=False)
+    if len(words) % 2:
+        return None
+    for flag, value in zip(words[::2], words[1::2]):
+        if value.startswith("-"):
+            return None
+        if flag == "--config":
+            arguments["config"] = value
+        elif flag in names:
+            arguments[names[flag]] = [*(arguments[names[flag]] or ()), value]
+        else:
+            return None
+    return arguments
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        """Tells an error in one line."""
+
+        def error(self, message: str) -> NoReturn:
+            raise ConfigError(f"{message}: see conntracker --help")
+
     commands = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
-    made = _Parser(
+    made = Parser(
         prog="conntracker",
         description="Keep the latest connection of each MariaDB account, read from the audit plugin's logs.",
         epilog=f"commands:\n{commands}\n\n"
         "in /etc/cron.d:\n  */15 * * * * conntracker nice -n 19 ionice -c 3 /usr/local/bin/conntracker\n\n"
         "exit codes: 0 it worked, 1 something could not be read or written, 2 wrong options or configuration",
-        # One that need not ask for the terminal's width, with a slow import, each time an argument is added.
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=TABLE_WIDTH),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     made.add_argument("command", nargs="?", choices=COMMANDS, default="collect", metavar="COMMAND")
@@ -4348,7 +4373,6 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument(
             option.flag, dest=option.name, action="append", metavar="VALUE", help=text.replace("(with %)", "(with %%)")
         )
-    made.formatter_class = argparse.RawDescriptionHelpFormatter
     return made
 
 
@@ -4385,21 +4409,17 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'`" else value
 
 
-def configure(arguments: argparse.Namespace) -> Config:
+def configure(arguments: Mapping[str, Any]) -> Config:
     """Return the options in force: the command line's, else the ini file's, else the defaults."""
-    path = arguments.config
+    path = arguments["config"]
     ini = read_config(path)
-    formats = FORMATS.get(arguments.command, ("table",))
-    if arguments.format not in formats:
-        raise ConfigError(f"--format: {arguments.format!r} is not allowed; allowed: {', '.join(formats)}")
-    values: dict[str, Any] = {
-        "format": arguments.format,
-        "verdict": tuple(arguments.verdict or ()),
-        "accounts": arguments.accounts,
-        "output": arguments.output,
-    }
+    form, formats = arguments["format"], FORMATS.get(arguments["command"], ("table",))
+    if form not in formats:
+        raise ConfigError(f"--format: {form!r} is not allowed; allowed: {', '.join(formats)}")
+    values: dict[str, Any] = {name: arguments[name] for name in ("format", "accounts", "output")}
+    values["verdict"] = tuple(arguments["verdict"] or ())
     for option in OPTIONS:
-        given = getattr(arguments, option.name)
+        given = arguments[option.name]
         if given is not None:
             given = ",".join(given) if option.key == "Exclude" else given[-1]
         where = option.flag if given is not None else f"{path or DEFAULT_CONFIG}: {option.key}"
@@ -4423,15 +4443,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"conntracker: {severity}: {visible_text(message)}\n")
 
     try:
-        arguments = parser().parse_args(argv)
-        if arguments.version or arguments.command == "version":
+        arguments = read_arguments(sys.argv[1:] if argv is None else argv)
+        command = arguments["command"]
+        if arguments["version"] or command == "version":
             sys.stdout.write(f"conntracker version {__version__}\n")
             return 0
         config = configure(arguments)
         level = config.log_level
-        if arguments.command == "collect":
+        if command == "collect":
             return collect(config, say)
-        return {"accounts": print_accounts, "report": print_report, "status": print_status}[arguments.command](config)
+        return {"accounts": print_accounts, "report": print_report, "status": print_status}[command](config)
     except ConntrackerError as error:
         say("ERROR", str(error))
         return error.exit_code
