@@ -3132,23 +3132,31 @@ def _facts(item: AccountVerdict) -> dict[str, Any]:
 
 def csv_report(report: Report) -> str:
     """Give one line per account (RFC 4180), no field of which a spreadsheet takes for a formula."""
-    import csv
-    import io
-
-    header = (
-        "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence,"
-        "keep_reasons,reasons"
-    )
-    columns = header.split(",")
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
+    rows = []
     for item in report.accounts:
         facts = _facts(item)
         hosts = facts["client_hosts"]
         user, host = visible(item.account.user), visible(item.account.host)
-        facts.update(user=user, host=host, client_hosts=hosts["count"], newest_hosts=hosts["newest"])
-        writer.writerow(_not_a_formula(_cell(facts[column])) for column in columns)
+        rows.append(
+            {**facts, "user": user, "host": host, "client_hosts": hosts["count"], "newest_hosts": hosts["newest"]}
+        )
+    return csv_text(
+        "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence,"
+        "keep_reasons,reasons",
+        rows,
+    )
+
+
+def csv_text(header: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write the columns of a header and of each row."""
+    import csv
+    import io
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    columns = header.split(",")
+    writer.writerow(columns)
+    writer.writerows([_not_a_formula(_cell(row[column])) for column in columns] for row in rows)
     return out.getvalue()
 
 
@@ -3533,36 +3541,42 @@ class Store:
         """Take over one row of the Go program, whose mysql|localhost is the time up to which it had read."""
         instant = _read_instant(text, self.layout, self.zone)
         if (name, host) == (b"mysql", b"localhost"):
-            self.set("last_processed", instant)
-            self.set("last_processed_shown", text)
+            self.set(last_processed=instant, last_processed_shown=text)
         else:
             shown = self.show(instant) if instant else text
             row = ("imported", name, host, 1, instant, instant, shown, _odd_text(name), _odd_text(host))
             self.db.execute(_ADD_EVIDENCE, row)
 
+    def run(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Run one statement; return its rows."""
+        with self._explained():
+            return self.db.execute(sql, values).fetchall()
+
+    def run_for(self, rows: Iterable[Sequence[Any]], sql: str) -> None:
+        """Run one statement for each of many rows of values."""
+        with self._explained():
+            self.db.executemany(sql, rows)
+
     def begin(self) -> None:
         """Begin the transaction, unless it has begun."""
         if not self.begun:
-            with self._explained():
-                self.db.execute("BEGIN IMMEDIATE")
+            self.run("BEGIN IMMEDIATE")
             self.begun = True
 
     def commit(self) -> None:
         """Make all of it true at once."""
-        with self._explained():
-            self.db.execute("COMMIT")
+        self.run("COMMIT")
         self.begun = False
 
     def get(self, key: str) -> Any:
         """Return a single fact or None."""
-        with self._explained():
-            row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+        rows = self.run("SELECT value FROM meta WHERE key = ?", (key,))
+        return rows[0][0] if rows else None
 
-    def set(self, key: str, value: int | str | None) -> None:
-        """Keep a single fact."""
+    def set(self, **facts: int | str | None) -> None:
+        """Keep single facts."""
         with self._explained():
-            self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+            _put_meta(self.db, facts)
 
     def show(self, instant: int) -> str:
         """Write an instant in TimeFormatDB."""
@@ -3575,58 +3589,39 @@ class Store:
 
     def known(self) -> list[Known]:
         """Return the logs as the last run left them."""
-        with self._explained():
-            rows = self.db.execute("SELECT * FROM file").fetchall()
-        return [Known(*row)._replace(path=os.fsdecode(row[0])) for row in rows]
+        return [Known(os.fsdecode(path), *rest) for path, *rest in self.run("SELECT * FROM file")]
 
     def sessions(self) -> dict[int, bytes]:
         """Return the open sessions that changed their user."""
-        with self._explained():
-            return dict(self.db.execute("SELECT connection, host FROM session"))
+        return dict(self.run("SELECT connection, host FROM session"))
 
     def add(self, kind: str, settled: bool, facts: Iterable[tuple[bytes, bytes, int, int]]) -> None:
         """Add evidence: user, host, first and last instant."""
-        login = kind == "login"
+        show: Callable[[int], str | None] = self.show if kind == "login" else lambda _: None
         rows = (
-            (
-                kind,
-                user,
-                host,
-                int(settled),
-                first,
-                last,
-                self.show(last) if login else None,
-                _odd_text(user),
-                _odd_text(host),
-            )
+            (kind, user, host, int(settled), first, last, show(last), _odd_text(user), _odd_text(host))
             for user, host, first, last in facts
         )
-        with self._explained():
-            self.db.executemany(_ADD_EVIDENCE, rows)
+        self.run_for(rows, _ADD_EVIDENCE)
 
     def add_suspects(self, rows: Iterable[tuple[bytes, bytes, int, int, str, int, str]]) -> None:
         """Add suspect logins: user, host, settled, instant, file, offset, reason."""
-        with self._explained():
-            self.db.executemany(_ADD_SUSPECT, rows)
+        self.run_for(rows, _ADD_SUSPECT)
 
     def end_tails(self, found: bool) -> None:
         """Drop what the last bytes of the live log said, for they are read again; else keep it for good."""
-        with self._explained():
-            for statement in _statements(_FORGET_TAILS if found else _SETTLE + _FORGET_TAILS):
-                self.db.execute(statement)
+        for statement in _statements(_FORGET_TAILS if found else _SETTLE + _FORGET_TAILS):
+            self.run(statement)
 
     def replace_state(
         self, files: Iterable[Known], sessions: dict[int, bytes], gaps: Iterable[tuple[int, int, str]]
     ) -> None:
         """Keep where reading goes on, and the new gaps."""
         with self._explained():
-            self.db.execute("DELETE FROM file")
-            places = ",".join("?" * len(Known._fields))
-            self.db.executemany(f"INSERT INTO file VALUES ({places})", ((os.fsencode(f.path), *f[1:]) for f in files))
-            self.db.execute("DELETE FROM session")
-            self.db.executemany("INSERT INTO session VALUES (?, ?)", sessions.items())
-            self.db.executemany("INSERT OR IGNORE INTO gap VALUES (?, ?, ?)", gaps)
-            self.db.execute(_FORGET_OLD_SUSPECTS)
+            _replace_rows(self.db, "file", ((os.fsencode(f.path), *f[1:]) for f in files))
+            _replace_rows(self.db, "session", sessions.items())
+        self.run_for(gaps, "INSERT OR IGNORE INTO gap VALUES (?, ?, ?)")
+        self.run(_FORGET_OLD_SUSPECTS)
 
     def show_anew(self) -> None:
         """Write all times again where TimeFormatDB or TimeLocation has changed."""
@@ -3635,10 +3630,9 @@ class Store:
         if known == wanted:
             return
         if known is not None:
-            with self._explained():
-                self.db.create_function("shown_anew", 1, self.show)
-                self.db.execute("UPDATE evidence SET shown = shown_anew(last_seen) WHERE shown > '' AND last_seen > 0")
-        self.set("time_format", wanted)
+            self.db.create_function("shown_anew", 1, self.show)
+            self.run("UPDATE evidence SET shown = shown_anew(last_seen) WHERE shown > '' AND last_seen > 0")
+        self.set(time_format=wanted)
 
     def knowledge(self, accounts_file: Inventory | None = None) -> Knowledge:
         """Return all that the verdict rests on; an accounts file takes the place of the inventory."""
@@ -3655,8 +3649,7 @@ class Store:
 
     def logins(self) -> list[tuple[bytes, bytes, int | None, int, int, str | None]]:
         """Return user, host, first, last, whether seen in the log, and what is suspect of each row."""
-        with self._explained():
-            return self.db.execute(_LOGINS).fetchall()
+        return self.run(_LOGINS)
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -4022,25 +4015,24 @@ class Collector:
         store.show_anew()
         files = [*self.todo.kept, *(_as_known(log) for log in self.todo.logs if not log.broken)]
         store.replace_state(files, sessions, self.todo.gaps)
-        firsts = [log.first for log in self.todo.logs if log.first is not None]
-        lasts = [log.last for log in self.todo.logs if log.last is not None]
-        self._keep("tracking_since", min, firsts)
-        self._keep("last_record", max, lasts)
-        self._keep("last_processed", max, [log.modified // 10**9 for log in self.todo.logs])
-        if store.get("last_processed"):
-            store.set("last_processed_shown", store.show(store.get("last_processed")))
+        facts: dict[str, Any] = {"version": __version__}
+        logs = self.todo.logs
+        for key, choose, instants in (
+            ("tracking_since", min, [log.first for log in logs]),
+            ("last_record", max, [log.last for log in logs]),
+            ("last_processed", max, [log.modified // 10**9 for log in logs]),
+        ):
+            known = [instant for instant in (*instants, store.get(key)) if instant is not None]
+            if known:
+                facts[key] = choose(known)
+        if facts.get("last_processed"):
+            facts["last_processed_shown"] = store.show(facts["last_processed"])
         if self.todo.tasks or store.get("unparsed") is None:
-            store.set("unparsed", sum(count for _, _, count in self.unparsed))
-        store.set("version", __version__)
+            facts["unparsed"] = sum(count for _, _, count in self.unparsed)
         if complete:
-            store.set("last_run", int(time.time()))
+            facts["last_run"] = int(time.time())
+        store.set(**facts)
         store.commit()
-
-    def _keep(self, key: str, choose: Callable[[list[int]], int], values: list[int]) -> None:
-        known = self.store.get(key)
-        values = values if known is None else [*values, known]
-        if values:
-            self.store.set(key, choose(values))
 
     def _follow_sessions(self) -> dict[int, bytes]:
         """Follow the sessions that changed their user; return those that are still open at the settled end."""
@@ -4128,14 +4120,8 @@ def _json(rows: list[dict[str, str]]) -> str:
 
 
 def _csv(rows: list[dict[str, str]]) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(["user", "host", "first_seen", "last_seen", "source", "note"])
-    writer.writerows([_not_a_formula(visible_text(value)) for value in row.values()] for row in rows)
-    return text.getvalue()
+    shown = ({name: visible_text(value) for name, value in row.items()} for row in rows)
+    return csv_text("user,host,first_seen,last_seen,source,note", shown)
 
 
 def print_report(config: Config) -> int:
