@@ -32,15 +32,11 @@ configuration is wrong.  `status` has its own: 0 good, 1 warning, 2 critical.
 
 from __future__ import annotations
 
-import argparse
 import bisect
-import configparser
 import contextlib
 import errno
 import fcntl
-import fnmatch
 import functools
-import glob
 import itertools
 import marshal
 import operator
@@ -52,24 +48,56 @@ import stat
 import sys
 import time
 from collections import Counter
+from collections import namedtuple
 from collections.abc import Callable
-from collections.abc import Collection
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
 from datetime import datetime
 from datetime import timedelta
 from datetime import timezone
 from datetime import tzinfo
-from typing import IO
-from typing import Any
-from typing import NamedTuple
-from typing import NoReturn
-from typing import TypeVar
-from typing import cast
+
+# Cron starts this every few minutes, mostly to find little that is new: what a start costs is most of what a run
+# costs.  So modules that only some runs need are imported where they are needed, and `typing` is never: type checkers
+# take a variable of this name as true.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Collection
+    from collections.abc import Iterable
+    from collections.abc import Iterator
+    from collections.abc import Mapping
+    from collections.abc import Sequence
+    from typing import IO
+    from typing import Any
+    from typing import AnyStr
+    from typing import NamedTuple
+    from typing import NoReturn
+    from typing import TypeVar
+    from typing import cast
+
+    _T = TypeVar("_T")
+    _Rows = Mapping[str, Sequence[Sequence[bytes]]]  # of an answer of the server, by tag
+else:
+    Any = object
+
+    def cast(_kind, value):
+        """Stand for the function in `typing`."""
+        return value
+
+    class _Fields(type):
+        """Makes a named tuple of a class that lists its fields as `typing.NamedTuple` wants them."""
+
+        def __new__(cls, name, bases, members):
+            fields = members.pop("__annotations__", None)
+            if fields is None:
+                return super().__new__(cls, name, bases, members)
+            made = namedtuple(name, fields, defaults=[members.pop(field) for field in fields if field in members])
+            for member, value in members.items():
+                setattr(made, member, value)
+            return made
+
+    class NamedTuple(metaclass=_Fields):
+        """Stands for the class in `typing`."""
+
 
 __version__ = "1.0.0"
 
@@ -134,6 +162,29 @@ class LogError(ConntrackerError):
 
 
 # ---------------------------------------------------------------------------------------------------------
+# Regular expressions
+# ---------------------------------------------------------------------------------------------------------
+
+
+class _Expression:
+    """A regular expression that is compiled when it is used first, for a run uses few of them."""
+
+    def __init__(self, pattern: Any, flags: int) -> None:
+        self.made_of = pattern, flags
+
+    def __getattr__(self, name: str) -> Any:
+        compiled = re.compile(*self.made_of)
+        for method in ("match", "fullmatch", "search", "finditer"):
+            setattr(self, method, getattr(compiled, method))
+        return getattr(compiled, name)
+
+
+def expression(pattern: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
+    """Give a regular expression that is compiled when it is used first."""
+    return cast("re.Pattern[AnyStr]", _Expression(pattern, flags))
+
+
+# ---------------------------------------------------------------------------------------------------------
 # Grammar of the log: pure functions over bytes
 # ---------------------------------------------------------------------------------------------------------
 #
@@ -153,37 +204,37 @@ REFUSED_MARK = b",0,FAILED_CONNECT,"
 # How most QUERY records end, and nothing else; their SQL text may hold the marks.
 QUERY_END = b"',0"
 # How a QUERY record ends: its text in quotes, then the return code (and in some builds the TLS version).
-_QUERY_END = re.compile(rb"',[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?$")
+_QUERY_END = expression(rb"',[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?$")
 # A login or a refused one with plain names, whole: stamp, serverhost, user and host, connection id.
-_SEEN = re.compile(
+_SEEN = expression(
     rb"([^,]*),([^,]*),([^,]*),([^,]*),([0-9]+),0,(FAILED_)?CONNECT,[^,]*,[^,'`]*,([0-9]+)"
     rb"(?:,(?:[^0-9,'][^,']*)?)?\r?"
 )
-_STAMPED = re.compile(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,")
+_STAMPED = expression(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,")
 # A whole record's last fields: the object and the return code, which TABLE records leave empty.
-_COMPLETE = re.compile(rb",[0-9]*(?:,(?:[^0-9,'][^,']*)?)?\r?$")
+_COMPLETE = expression(rb",[0-9]*(?:,(?:[^0-9,'][^,']*)?)?\r?$")
 
-_HEAD = re.compile(rb"([^,]*),([^,]*),(.*)", re.DOTALL)
+_HEAD = expression(rb"([^,]*),([^,]*),(.*)", re.DOTALL)
 # What stands before the database and the end of a record; it is the last such place in a line that counts.
-_OPERATION = re.compile(
+_OPERATION = expression(
     rb".*,(?P<host>[^,]*),(?P<id>-?[0-9]+),0,(?P<operation>CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),", re.DOTALL
 )
-_PROXY_OPERATION = re.compile(rb".*,(?P<host>[^,]*),(?P<id>-?[0-9]+),0,PROXY_CONNECT,", re.DOTALL)
+_PROXY_OPERATION = expression(rb".*,(?P<host>[^,]*),(?P<id>-?[0-9]+),0,PROXY_CONNECT,", re.DOTALL)
 # rsyslog's two forms of a line; after "ident: " comes server_audit_syslog_info, a blank and the record.
-_SYSLOG = re.compile(
+_SYSLOG = expression(
     rb"(?P<stamp>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:?[0-9]{2})"
     rb"|[A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2}) (?P<loghost>[^ ]+) [^:]*:(?P<rest> .*)",
     re.DOTALL,
 )
-_FIRST_WORD_BEFORE_COMMA = re.compile(rb" ([^ ,]+),")
+_FIRST_WORD_BEFORE_COMMA = expression(rb" ([^ ,]+),")
 # A second stamp within a line: the record before it was torn off, by a full disk or a crash.
-_INNER_STAMP = re.compile(
+_INNER_STAMP = expression(
     rb"(?<=.)([0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2}|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9:]+)?),"
     rb"(?=([^,]*),)",
     re.DOTALL,
 )
 # How a line begins that is no record of an audit log or of a syslog.
-_NO_RECORD = re.compile(rb"\n(?![0-9]{4}|[A-Z][a-z]{2} [ 0-9][0-9] |\0|\r?\n|\Z)")
+_NO_RECORD = expression(rb"\n(?![0-9]{4}|[A-Z][a-z]{2} [ 0-9][0-9] |\0|\r?\n|\Z)")
 
 
 class Record(NamedTuple):
@@ -327,72 +378,95 @@ def decoded(name: bytes) -> str:
 # The log has the server's local time without zone, cut to the second.  Facts are kept as instants (seconds
 # since 1970-01-01 UTC), because local time repeats an hour in autumn.
 
-# directive of strftime: (element of a Go reference layout, what it matches in a stamp)
-DIRECTIVES: dict[str, tuple[str, str]] = {
-    "%B": ("January", "[A-Z][a-z]{2,8}"),
-    "%b": ("Jan", "[A-Z][a-z]{2}"),
-    "%A": ("Monday", "[A-Z][a-z]{5,8}"),
-    "%a": ("Mon", "[A-Z][a-z]{2}"),
-    "%Z": ("MST", "[A-Za-z0-9+-]{1,6}"),
-    "%Y": ("2006", "[0-9]{4}"),
-    "%:z": ("-07:00", "Z|[+-][0-9]{2}:[0-9]{2}"),
-    "%z": ("-0700", "Z|[+-][0-9]{2}:?[0-9]{2}"),
-    "%m": ("01", "[0-9]{2}"),
-    "%d": ("02", "[0-9]{2}"),
-    "%I": ("03", "[0-9]{2}"),
-    "%M": ("04", "[0-9]{2}"),
-    "%S": ("05", "[0-9]{2}"),
-    "%y": ("06", "[0-9]{2}"),
-    "%H": ("15", "[0-9]{2}"),
-    "%p": ("PM", "[AP]M"),
-    "%e": ("_2", "[ 0-9][0-9]"),
-    "%f": (".000000", "[.,][0-9]{1,9}"),
-    "%-m": ("1", "[0-9]{1,2}"),
-    "%-d": ("2", "[0-9]{1,2}"),
-    "%-I": ("3", "[0-9]{1,2}"),
-    "%-M": ("4", "[0-9]{1,2}"),
-    "%-S": ("5", "[0-9]{1,2}"),
-}
-_GO_ELEMENT = re.compile(
-    "Z07:00|Z0700|"
-    + "|".join(re.escape(go) for go, _ in DIRECTIVES.values()).replace(r"\.000000", r"[.,](?:0+|9+)(?![0-9])")
-)
-_GO_TO_DIRECTIVE = {go: directive for directive, (go, _) in DIRECTIVES.items()}
-_GO_TO_DIRECTIVE.update({"Z07:00": "%:z", "Z0700": "%z"})
-_STRFTIME_ELEMENT = re.compile(r"%:z|%-?[A-Za-z%]")
+# Directive of strftime, element of a Go reference layout, and what it matches in a stamp.
+_DIRECTIVES = """
+%B   January  [A-Z][a-z]{2,8}
+%b   Jan      [A-Z][a-z]{2}
+%A   Monday   [A-Z][a-z]{5,8}
+%a   Mon      [A-Z][a-z]{2}
+%Z   MST      [A-Za-z0-9+-]{1,6}
+%Y   2006     [0-9]{4}
+%:z  Z07:00   Z|[+-][0-9]{2}:[0-9]{2}
+%z   Z0700    Z|[+-][0-9]{2}:?[0-9]{2}
+%:z  -07:00   Z|[+-][0-9]{2}:[0-9]{2}
+%z   -0700    Z|[+-][0-9]{2}:?[0-9]{2}
+%m   01       [0-9]{2}
+%d   02       [0-9]{2}
+%I   03       [0-9]{2}
+%M   04       [0-9]{2}
+%S   05       [0-9]{2}
+%y   06       [0-9]{2}
+%H   15       [0-9]{2}
+%p   PM       [AP]M
+%e   _2       [ 0-9][0-9]
+%f   .000000  [.,][0-9]{1,9}
+%-m  1        [0-9]{1,2}
+%-d  2        [0-9]{1,2}
+%-I  3        [0-9]{1,2}
+%-M  4        [0-9]{1,2}
+%-S  5        [0-9]{1,2}
+"""
+_GO_TO_DIRECTIVE: dict[str, str] = {}
+_MATCHED = {"%%": "%"}
+for _line in _DIRECTIVES.splitlines()[1:]:
+    _directive, _go, _matched = _line.split(None, 2)
+    _GO_TO_DIRECTIVE[_go] = _directive
+    _MATCHED[_directive] = f"({_matched})"
+_GO_FRACTION = expression(r"[.,](?:0+|9+)(?![0-9])")
+_STRFTIME_ELEMENT = expression(r"%:z|%-?[A-Za-z%]")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-@dataclass(frozen=True)
+def _go_element(text: str, at: int) -> tuple[str, str]:
+    """Return the element of a Go reference layout that begins at a place, and its directive; '' if there is none.
+
+    The directive of a fraction is `%f` between its separator and its number of digits.
+    """
+    if text[at] in ".,":
+        match = _GO_FRACTION.match(text, at)
+        found = match[0] if match else ""
+        return found, f"{found[:1]}%f{len(found) - 1}"
+    found = next((element for element in _GO_TO_DIRECTIVE if text.startswith(element, at)), "")
+    return found, _GO_TO_DIRECTIVE.get(found, "")
+
+
+def _strftime_element(text: str, at: int) -> tuple[str, str]:
+    """Return the directive that begins at a place, twice; ValueError if it is not known here."""
+    match = _STRFTIME_ELEMENT.match(text, at)
+    found = match[0] if match else ""
+    if found and found not in _MATCHED:
+        raise ValueError(f"{found} is not known here")
+    return found, found
+
+
 class Layout:
-    """A time format, as a Go reference layout or for strftime (with a `%`): literals and directives in order."""
+    """A time format, as a Go reference layout or for strftime (with a `%`).
 
-    text: str
-    elements: tuple[str, ...]
-    pattern: re.Pattern[str]
+    `elements` are literals and directives in turn.  ValueError if no element of a time is there, or one that is not
+    known here.
+    """
 
-    @staticmethod
-    def of(text: str) -> Layout:
-        """Read a layout; ValueError if it has no element of a time, or one that is not known here."""
-        element, known = (_STRFTIME_ELEMENT, None) if "%" in text else (_GO_ELEMENT, _GO_TO_DIRECTIVE)
-        elements: list[str] = []
-        pattern, done = "", 0
-        for match in element.finditer(text):
-            found = match[0]
-            directive = known.get(found, "%f") if known else found
-            if directive not in DIRECTIVES and directive != "%%":
-                raise ValueError(f"{found} is not known here")
-            literal = text[done : match.start()]
-            elements += [
-                literal,
-                directive if directive != "%f" or not known else found[0] + "%f" + str(len(found) - 1),
-            ]
-            pattern += re.escape(literal) + ("%" if directive == "%%" else f"({DIRECTIVES[directive][1]})")
-            done = match.end()
-        if len(elements) < 2:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        element_at = _strftime_element if "%" in text else _go_element
+        elements, at = [""], 0
+        while at < len(text):
+            found, directive = element_at(text, at)
+            if found:
+                elements += [directive, ""]
+            else:
+                elements[-1] += text[at]
+            at += len(found) or 1
+        if len(elements) == 1:
             raise ValueError("it has no element of a time")
-        elements.append(text[done:])
-        return Layout(text, tuple(elements), re.compile(pattern + re.escape(text[done:])))
+        self.elements = tuple(elements)
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """What matches a stamp, with a group for each directive."""
+        parts = list(map(re.escape, self.elements))
+        parts[1::2] = [_MATCHED.get(directive, _MATCHED["%f"]) for directive in self.elements[1::2]]
+        return re.compile("".join(parts))
 
     @property
     def width(self) -> int:
@@ -474,16 +548,18 @@ def _moment(values: dict[str, int], year: int) -> datetime:
 
 
 # The forms tried after the configured one: the plugin's own, ISO 8601 as of 12.x and rsyslog, and rsyslog's old one.
-KNOWN_LAYOUTS = tuple(
-    Layout.of(text)
-    for text in (
-        "%Y%m%d %H:%M:%S",
-        "%Y-%m-%dT%H:%M:%S%f%:z",
-        "%Y-%m-%dT%H:%M:%S%:z",
-        "%Y%m%dT%H:%M:%S%f%z",
-        "%b %e %H:%M:%S",
-    )
+_KNOWN_LAYOUTS = (
+    "%Y%m%d %H:%M:%S",
+    "%Y-%m-%dT%H:%M:%S%f%:z",
+    "%Y-%m-%dT%H:%M:%S%:z",
+    "%Y%m%dT%H:%M:%S%f%z",
+    "%b %e %H:%M:%S",
 )
+
+
+@functools.cache
+def _known_layout(text: str) -> Layout:
+    return Layout(text)
 
 
 def epoch(naive: datetime, zone: tzinfo | None, fold: int) -> int:
@@ -505,7 +581,7 @@ class Clock(dict[bytes, int]):
     """
 
     def __init__(self, layout: Layout, zone: tzinfo | None, fold: int = 0, written: int = 0) -> None:
-        self.layouts = (layout, *(known for known in KNOWN_LAYOUTS if known.text != layout.text))
+        self.layouts = (layout,)
         self.zone, self.fold, self.written = zone, fold, written
         self.minutes: dict[bytes, int] = {}
         self.steady: dict[tuple[int, int], bool] = {}
@@ -551,7 +627,7 @@ class Clock(dict[bytes, int]):
     def _read(self, stamp: bytes, text: bytes) -> int:
         if stamp not in self.no_times:
             with contextlib.suppress(ValueError):
-                for layout in self.layouts:
+                for layout in itertools.chain(self.layouts, map(_known_layout, _KNOWN_LAYOUTS)):
                     parsed = layout.parse(text.decode("ascii"))
                     if parsed and (instant := self._instant(*parsed)) >= 0:
                         return instant
@@ -581,7 +657,6 @@ def repeats(naive: datetime, zone: tzinfo | None) -> bool:
 COMPRESSIONS = (".gz", ".bz2", ".xz")
 
 
-@dataclass
 class LogFile:
     """An open audit log.  What cannot be read ends it, and `broken` says why.
 
@@ -591,29 +666,26 @@ class LogFile:
     last record.  `before` and `after` are the logs that were written before and after it.
     """
 
-    path: str
-    descriptor: int
-    device: int
-    inode: int
-    stored_size: int
-    modified: int
-    compressed: bool
-    size: int
-    head: bytes = b""
-    start: int = 0
-    tail: int = 0
-    end: int = 0
-    live: bool = False
-    unchanged: bool = False
-    known: Known | None = None
-    first: int | None = None
-    last: int | None = None
-    before: LogFile | None = None
-    after: LogFile | None = None
-    broken: str = ""
-    _stream: IO[bytes] | None = None
-    _pieces: list[bytes] = field(default_factory=list)
-    _passed: int = 0  # bytes of log text before the pieces
+    def __init__(self, path: str, descriptor: int) -> None:
+        """Take an open file; raises OSError."""
+        status = os.fstat(descriptor)
+        self.path, self.descriptor = path, descriptor
+        self.device, self.inode = status.st_dev, status.st_ino
+        self.stored_size, self.modified = status.st_size, status.st_mtime_ns
+        self.compressed = path.endswith(COMPRESSIONS)
+        self.size = 0 if self.compressed else status.st_size
+        self.head = b""
+        self.start = self.tail = self.end = 0
+        self.live = self.unchanged = False
+        self.known: Known | None = None
+        self.first: int | None = None
+        self.last: int | None = None
+        self.before: LogFile | None = None
+        self.after: LogFile | None = None
+        self.broken = ""
+        self._stream: IO[bytes] | None = None
+        self._pieces: list[bytes] = []
+        self._passed = 0  # bytes of log text before the pieces
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes of log text from `offset`; less only at the end."""
@@ -897,7 +969,7 @@ class Scanner:
 
 # What no middle of a tail should hold: it would be a piece of a QUERY record, or reach into the database's name, or
 # hold what no name does.
-_NOT_PLAIN = re.compile(rb",QUERY,|,0,CONNECT,|\0")
+_NOT_PLAIN = expression(rb",QUERY,|,0,CONNECT,|\0")
 
 Login = tuple[bytes, int]  # b"user,host" and instant
 
@@ -923,7 +995,7 @@ def read_marked(line: bytes, clock: Clock) -> tuple[Login | None, list[Login], b
 
 # What the shortest record of a login that breaks off behind the mark lacks.
 BROKEN_OFF = b",,0"
-_PLAIN_LOGIN = re.compile(rb"[^,]*,[^,]*,[^,']*,[^,']*,-?[0-9]+,0,CONNECT,[^']{,400}?(?=[0-9]{8} |[0-9]{4}-?[0-9]{2}-)")
+_PLAIN_LOGIN = expression(rb"[^,]*,[^,]*,[^,']*,[^,']*,-?[0-9]+,0,CONNECT,[^']{,400}?(?=[0-9]{8} |[0-9]{4}-?[0-9]{2}-)")
 
 
 def _torn_off(line: bytes, clock: Clock) -> bytes:
@@ -1750,18 +1822,16 @@ class Progress:
 # host, and its DISCONNECT names the session's last user.  Only where there are such records are sessions
 # followed, from record to record in the order of the log.
 
-_SESSION_RECORD = re.compile(rb",(-?[0-9]+),0,(?:CONNECT|CHANGEUSER|DISCONNECT),")
+_SESSION_RECORD = expression(rb",(-?[0-9]+),0,(?:CONNECT|CHANGEUSER|DISCONNECT),")
 
 
-@dataclass
 class Sessions:
     """Open sessions that changed their user (connection id: client host, empty if unknown), and what they tell."""
 
-    open: dict[int, bytes]
-    wanted: set[int]
-    hosts: dict[int, bytes] = field(default_factory=dict)
-    ends: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # key: first, last instant
-    changes: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # client host: first, last instant
+    def __init__(self, still_open: dict[int, bytes], wanted: set[int], hosts: dict[int, bytes]) -> None:
+        self.open, self.wanted, self.hosts = still_open, wanted, hosts
+        self.ends: dict[bytes, tuple[int, int]] = {}  # key: first, last instant
+        self.changes: dict[bytes, tuple[int, int]] = {}  # client host: first, last instant
 
     def follow(self, task: Task, clock: Clock) -> None:
         """Take in the records of a stretch of log that belong to the wanted connections."""
@@ -1795,7 +1865,7 @@ def _widen(facts: dict[bytes, tuple[int, int]], key: bytes, instant: int) -> Non
 
 def find_hosts(logs: Sequence[LogFile], connections: set[int], clock_of: Callable[[Task], Clock]) -> dict[int, bytes]:
     """Look for the logins of connections in what earlier runs have read, the latest one counts."""
-    earlier = Sessions({}, connections)
+    earlier = Sessions({}, connections, {})
     for log in logs:
         task = Task(log, 0, log.start, True, 0)
         earlier.follow(task, clock_of(task))
@@ -1824,8 +1894,7 @@ class Known(NamedTuple):
     before: bytes
 
 
-@dataclass
-class Plan:
+class Plan(NamedTuple):
     """What a run reads: logs from the oldest to the newest, and what became of the known ones."""
 
     logs: list[LogFile]
@@ -1871,18 +1940,28 @@ def _candidates(path: str, name: str) -> list[str]:
     """Return the paths that may be audit logs."""
     if os.path.isdir(path):
         folder = path
-    elif glob.has_magic(path) and not os.path.exists(path):
-        return sorted(glob.glob(path))
     else:
+        if not os.path.exists(path):
+            import glob
+
+            if glob.has_magic(path):
+                return sorted(glob.glob(path))
         folder, name = os.path.split(path)
-    family = re.compile(re.escape(name) + r"(?:[.-][0-9]+)*(?:\.(?:gz|bz2|xz))?")
     try:
         names = os.listdir(folder or ".")
     except OSError as error:
         raise LogError(
             f"{folder}: {error.strerror}: the logs cannot be listed: check AuditLogPath and its permissions"
         ) from None
-    return sorted(os.path.join(folder, found) for found in names if family.fullmatch(found))
+    return sorted(os.path.join(folder, found) for found in names if _in_family(found, name))
+
+
+_ROTATED = expression(r"(?:[.-][0-9]+)*(?:\.(?:gz|bz2|xz))?")
+
+
+def _in_family(found: str, name: str) -> bool:
+    """Tell the log itself and its rotations."""
+    return found == name or (found.startswith(name) and _ROTATED.fullmatch(found, len(name)) is not None)
 
 
 def _open_log(path: str, known: dict[tuple[int, int], LogFile], say: Say) -> LogFile | None:
@@ -1893,19 +1972,7 @@ def _open_log(path: str, known: dict[tuple[int, int], LogFile], say: Say) -> Log
     if not stat.S_ISREG(status.st_mode):
         say("WARN", f"{path}: not a file: left out")
         return None
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    status = os.fstat(descriptor)
-    packed = path.endswith(COMPRESSIONS)
-    return LogFile(
-        path,
-        descriptor,
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        packed,
-        0 if packed else status.st_size,
-    )
+    return LogFile(path, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def plan(logs: list[LogFile], unreadable: list[str], known: list[Known], clocks: Clocks) -> Plan:
@@ -1967,7 +2034,7 @@ def _instants(lines: Iterable[bytes], clock: Clock) -> Iterator[int]:
                 yield clock[parts[0]]
 
 
-_ROTATION = re.compile(r"\.([0-9]+)(?:\.(?:gz|bz2|xz))?$")
+_ROTATION = expression(r"\.([0-9]+)(?:\.(?:gz|bz2|xz))?$")
 
 
 def _by_age(log: LogFile) -> tuple[int, int]:
@@ -2069,7 +2136,7 @@ def _folds(log: LogFile, clocks: Clocks) -> list[tuple[int, int]]:
     return folds
 
 
-_LINE_STAMP = re.compile(rb"\n([^,\n]*),")
+_LINE_STAMP = expression(rb"\n([^,\n]*),")
 
 
 def _repeats_between(begin: int, finish: int, zone: tzinfo | None) -> bool:
@@ -2186,6 +2253,8 @@ class HostPattern:
     """One host pattern of account rows, ready to be compared with client hosts."""
 
     def __init__(self, host: bytes) -> None:
+        import fnmatch
+
         text = host.lower() or b"%"
         globs = [*map(_as_glob, pattern_parts(text))]
         self.net = _netmask(text)
@@ -2398,8 +2467,6 @@ _REFUSED_LOGIN = (1044, 1045, 1130, 1227, 1251, 1275, 1698, 1820, 1862, 4151)
 _NOT_UNDERSTOOD = "inventory: the client's answer was not understood"
 # A processlist host is cut to this width (sql/sql_show.cc, LIST_PROCESS_HOST_LEN).
 _SESSION_HOST_WIDTH = 64
-# Rows of an answer by tag.
-_Rows = Mapping[str, Sequence[Sequence[bytes]]]
 
 
 class Account(NamedTuple):
@@ -3060,6 +3127,8 @@ def excluded(row: AccountRow, pattern: str) -> bool:
 
 
 def _like(name: bytes, pattern: str) -> bool:
+    import fnmatch
+
     # fnmatch has `[...]` too, which is a plain character in account names.
     wanted = pattern.replace("[", "[[]").encode("utf-8", "surrogateescape").decode("latin-1")
     return fnmatch.fnmatchcase(name.decode("latin-1"), wanted)
@@ -3237,23 +3306,31 @@ def _facts(item: AccountVerdict) -> dict[str, Any]:
 
 def csv_report(report: Report) -> str:
     """Give one line per account (RFC 4180), no field of which a spreadsheet takes for a formula."""
-    import csv
-    import io
-
-    header = (
-        "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence,"
-        "keep_reasons,reasons"
-    )
-    columns = header.split(",")
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
+    rows = []
     for item in report.accounts:
         facts = _facts(item)
         hosts = facts["client_hosts"]
         user, host = visible(item.account.user), visible(item.account.host)
-        facts.update(user=user, host=host, client_hosts=hosts["count"], newest_hosts=hosts["newest"])
-        writer.writerow(_not_a_formula(_cell(facts[column])) for column in columns)
+        rows.append(
+            {**facts, "user": user, "host": host, "client_hosts": hosts["count"], "newest_hosts": hosts["newest"]}
+        )
+    return csv_text(
+        "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence,"
+        "keep_reasons,reasons",
+        rows,
+    )
+
+
+def csv_text(header: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write the columns of a header and of each row."""
+    import csv
+    import io
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    columns = header.split(",")
+    writer.writerow(columns)
+    writer.writerows([_not_a_formula(_cell(row[column])) for column in columns] for row in rows)
     return out.getvalue()
 
 
@@ -3583,9 +3660,6 @@ ORDER BY 1, 2
 """
 
 
-_T = TypeVar("_T")
-
-
 class Store:
     """The SQLite database.  Every method raises DatabaseError, in words."""
 
@@ -3641,36 +3715,42 @@ class Store:
         """Take over one row of the Go program, whose mysql|localhost is the time up to which it had read."""
         instant = _read_instant(text, self.layout, self.zone)
         if (name, host) == (b"mysql", b"localhost"):
-            self.set("last_processed", instant)
-            self.set("last_processed_shown", text)
+            self.set(last_processed=instant, last_processed_shown=text)
         else:
             shown = self.show(instant) if instant else text
             row = ("imported", name, host, 1, instant, instant, shown, _odd_text(name), _odd_text(host))
             self.db.execute(_ADD_EVIDENCE, row)
 
+    def run(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Run one statement; return its rows."""
+        with self._explained():
+            return self.db.execute(sql, values).fetchall()
+
+    def run_for(self, rows: Iterable[Sequence[Any]], sql: str) -> None:
+        """Run one statement for each of many rows of values."""
+        with self._explained():
+            self.db.executemany(sql, rows)
+
     def begin(self) -> None:
         """Begin the transaction, unless it has begun."""
         if not self.begun:
-            with self._explained():
-                self.db.execute("BEGIN IMMEDIATE")
+            self.run("BEGIN IMMEDIATE")
             self.begun = True
 
     def commit(self) -> None:
         """Make all of it true at once."""
-        with self._explained():
-            self.db.execute("COMMIT")
+        self.run("COMMIT")
         self.begun = False
 
     def get(self, key: str) -> Any:
         """Return a single fact or None."""
-        with self._explained():
-            row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+        rows = self.run("SELECT value FROM meta WHERE key = ?", (key,))
+        return rows[0][0] if rows else None
 
-    def set(self, key: str, value: int | str | None) -> None:
-        """Keep a single fact."""
+    def set(self, **facts: int | str | None) -> None:
+        """Keep single facts."""
         with self._explained():
-            self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+            _put_meta(self.db, facts)
 
     def show(self, instant: int) -> str:
         """Write an instant in TimeFormatDB."""
@@ -3683,58 +3763,39 @@ class Store:
 
     def known(self) -> list[Known]:
         """Return the logs as the last run left them."""
-        with self._explained():
-            rows = self.db.execute("SELECT * FROM file").fetchall()
-        return [Known(*row)._replace(path=os.fsdecode(row[0])) for row in rows]
+        return [Known(os.fsdecode(path), *rest) for path, *rest in self.run("SELECT * FROM file")]
 
     def sessions(self) -> dict[int, bytes]:
         """Return the open sessions that changed their user."""
-        with self._explained():
-            return dict(self.db.execute("SELECT connection, host FROM session"))
+        return dict(self.run("SELECT connection, host FROM session"))
 
     def add(self, kind: str, settled: bool, facts: Iterable[tuple[bytes, bytes, int, int]]) -> None:
         """Add evidence: user, host, first and last instant."""
-        login = kind == "login"
+        show: Callable[[int], str | None] = self.show if kind == "login" else lambda _: None
         rows = (
-            (
-                kind,
-                user,
-                host,
-                int(settled),
-                first,
-                last,
-                self.show(last) if login else None,
-                _odd_text(user),
-                _odd_text(host),
-            )
+            (kind, user, host, int(settled), first, last, show(last), _odd_text(user), _odd_text(host))
             for user, host, first, last in facts
         )
-        with self._explained():
-            self.db.executemany(_ADD_EVIDENCE, rows)
+        self.run_for(rows, _ADD_EVIDENCE)
 
     def add_suspects(self, rows: Iterable[tuple[bytes, bytes, int, int, str, int, str]]) -> None:
         """Add suspect logins: user, host, settled, instant, file, offset, reason."""
-        with self._explained():
-            self.db.executemany(_ADD_SUSPECT, rows)
+        self.run_for(rows, _ADD_SUSPECT)
 
     def end_tails(self, found: bool) -> None:
         """Drop what the last bytes of the live log said, for they are read again; else keep it for good."""
-        with self._explained():
-            for statement in _statements(_FORGET_TAILS if found else _SETTLE + _FORGET_TAILS):
-                self.db.execute(statement)
+        for statement in _statements(_FORGET_TAILS if found else _SETTLE + _FORGET_TAILS):
+            self.run(statement)
 
     def replace_state(
         self, files: Iterable[Known], sessions: dict[int, bytes], gaps: Iterable[tuple[int, int, str]]
     ) -> None:
         """Keep where reading goes on, and the new gaps."""
         with self._explained():
-            self.db.execute("DELETE FROM file")
-            places = ",".join("?" * len(Known._fields))
-            self.db.executemany(f"INSERT INTO file VALUES ({places})", ((os.fsencode(f.path), *f[1:]) for f in files))
-            self.db.execute("DELETE FROM session")
-            self.db.executemany("INSERT INTO session VALUES (?, ?)", sessions.items())
-            self.db.executemany("INSERT OR IGNORE INTO gap VALUES (?, ?, ?)", gaps)
-            self.db.execute(_FORGET_OLD_SUSPECTS)
+            _replace_rows(self.db, "file", ((os.fsencode(f.path), *f[1:]) for f in files))
+            _replace_rows(self.db, "session", sessions.items())
+        self.run_for(gaps, "INSERT OR IGNORE INTO gap VALUES (?, ?, ?)")
+        self.run(_FORGET_OLD_SUSPECTS)
 
     def show_anew(self) -> None:
         """Write all times again where TimeFormatDB or TimeLocation has changed."""
@@ -3743,10 +3804,9 @@ class Store:
         if known == wanted:
             return
         if known is not None:
-            with self._explained():
-                self.db.create_function("shown_anew", 1, self.show)
-                self.db.execute("UPDATE evidence SET shown = shown_anew(last_seen) WHERE shown > '' AND last_seen > 0")
-        self.set("time_format", wanted)
+            self.db.create_function("shown_anew", 1, self.show)
+            self.run("UPDATE evidence SET shown = shown_anew(last_seen) WHERE shown > '' AND last_seen > 0")
+        self.set(time_format=wanted)
 
     def knowledge(self, accounts_file: Inventory | None = None) -> Knowledge:
         """Return all that the verdict rests on; an accounts file takes the place of the inventory."""
@@ -3763,8 +3823,7 @@ class Store:
 
     def logins(self) -> list[tuple[bytes, bytes, int | None, int, int, str | None]]:
         """Return user, host, first, last, whether seen in the log, and what is suspect of each row."""
-        with self._explained():
-            return self.db.execute(_LOGINS).fetchall()
+        return self.run(_LOGINS)
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -3791,7 +3850,7 @@ def _read_instant(text: str, layout: Layout, zone: tzinfo | None) -> int:
     go = (
         layout,
         *(
-            Layout.of(form)
+            Layout(form)
             for form in ("2006-01-02 15:04:05-07:00", "2006-01-02T15:04:05Z07:00", "%Y-%m-%dT%H:%M:%S%f%:z")
         ),
     )
@@ -4130,25 +4189,24 @@ class Collector:
         store.show_anew()
         files = [*self.todo.kept, *(_as_known(log) for log in self.todo.logs if not log.broken)]
         store.replace_state(files, sessions, self.todo.gaps)
-        firsts = [log.first for log in self.todo.logs if log.first is not None]
-        lasts = [log.last for log in self.todo.logs if log.last is not None]
-        self._keep("tracking_since", min, firsts)
-        self._keep("last_record", max, lasts)
-        self._keep("last_processed", max, [log.modified // 10**9 for log in self.todo.logs])
-        if store.get("last_processed"):
-            store.set("last_processed_shown", store.show(store.get("last_processed")))
+        facts: dict[str, Any] = {"version": __version__}
+        logs = self.todo.logs
+        for key, choose, instants in (
+            ("tracking_since", min, [log.first for log in logs]),
+            ("last_record", max, [log.last for log in logs]),
+            ("last_processed", max, [log.modified // 10**9 for log in logs]),
+        ):
+            known = [instant for instant in (*instants, store.get(key)) if instant is not None]
+            if known:
+                facts[key] = choose(known)
+        if facts.get("last_processed"):
+            facts["last_processed_shown"] = store.show(facts["last_processed"])
         if self.todo.tasks or store.get("unparsed") is None:
-            store.set("unparsed", sum(count for _, _, count in self.unparsed))
-        store.set("version", __version__)
+            facts["unparsed"] = sum(count for _, _, count in self.unparsed)
         if complete:
-            store.set("last_run", int(time.time()))
+            facts["last_run"] = int(time.time())
+        store.set(**facts)
         store.commit()
-
-    def _keep(self, key: str, choose: Callable[[list[int]], int], values: list[int]) -> None:
-        known = self.store.get(key)
-        values = values if known is None else [*values, known]
-        if values:
-            self.store.set(key, choose(values))
 
     def _follow_sessions(self) -> dict[int, bytes]:
         """Follow the sessions that changed their user; return those that are still open at the settled end."""
@@ -4236,14 +4294,8 @@ def _json(rows: list[dict[str, str]]) -> str:
 
 
 def _csv(rows: list[dict[str, str]]) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(["user", "host", "first_seen", "last_seen", "source", "note"])
-    writer.writerows([_not_a_formula(visible_text(value)) for value in row.values()] for row in rows)
-    return text.getvalue()
+    shown = ({name: visible_text(value) for name, value in row.items()} for row in rows)
+    return csv_text("user,host,first_seen,last_seen,source,note", shown)
 
 
 def print_report(config: Config) -> int:
@@ -4362,8 +4414,8 @@ OPTIONS = (
     Option("AuditLogPath", "/var/lib/mysql", _some_text, "a folder, a file or a glob", "where the audit logs are"),
     Option("AuditLogName", "server_audit.log", _one_name, "a file name", "base name of the audit log in a folder"),
     Option("SqlitePath", "/var/lib/mysql/audit.sqlite", _some_text, "a path", "the database"),
-    Option("TimeFormatAudit", "20060102 15:04:05", Layout.of, _FORMAT_HELP, "form of the stamps in the log"),
-    Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", Layout.of, _FORMAT_HELP, "form of Accounts.last_seen"),
+    Option("TimeFormatAudit", "20060102 15:04:05", Layout, _FORMAT_HELP, "form of the stamps in the log"),
+    Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", Layout, _FORMAT_HELP, "form of Accounts.last_seen"),
     Option("TimeLocation", "", _zone, _ZONE_HELP, "zone of Accounts.last_seen, and of the stamps in the log"),
     Option(
         "TimeLocationAudit",
@@ -4389,8 +4441,7 @@ COMMANDS = {
 }
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """The options in force."""
 
     audit_log_path: str
@@ -4418,17 +4469,43 @@ class Config:
         return self.time_location_audit or self.time_location
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells an error in one line."""
+def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
+    """Read the command line; options that are not given are None."""
+    plain = _plain_arguments(argv[1:] if argv[:1] == ["collect"] else argv)
+    return vars(parser().parse_args(argv)) if plain is None else plain
 
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}: see conntracker --help")
+
+def _plain_arguments(words: Sequence[str]) -> dict[str, Any] | None:
+    """Read pairs of option and value, as cron has them; all else gives None and is for argparse, slow to load."""
+    names = {option.flag: option.name for option in OPTIONS}
+    arguments: dict[str, Any] = dict.fromkeys(("config", "verdict", "accounts", "output", *names.values()))
+    arguments.update(command="collect", format="table", version=False)
+    if len(words) % 2:
+        return None
+    for flag, value in zip(words[::2], words[1::2]):
+        if value.startswith("-"):
+            return None
+        if flag == "--config":
+            arguments["config"] = value
+        elif flag in names:
+            arguments[names[flag]] = [*(arguments[names[flag]] or ()), value]
+        else:
+            return None
+    return arguments
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        """Tells an error in one line."""
+
+        def error(self, message: str) -> NoReturn:
+            raise ConfigError(f"{message}: see conntracker --help")
+
     commands = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
-    made = _Parser(
+    made = Parser(
         prog="conntracker",
         description="Keep the latest connection of each MariaDB account, read from the audit plugin's logs.",
         epilog=f"commands:\n{commands}\n\n"
@@ -4465,6 +4542,8 @@ def read_config(path: str | None) -> dict[str, str]:
         if not os.path.exists(DEFAULT_CONFIG):
             return {}
         path = DEFAULT_CONFIG
+    import configparser
+
     ini = configparser.ConfigParser(
         interpolation=None, delimiters="=", strict=False, inline_comment_prefixes=("#", ";")
     )
@@ -4490,21 +4569,17 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'`" else value
 
 
-def configure(arguments: argparse.Namespace) -> Config:
+def configure(arguments: Mapping[str, Any]) -> Config:
     """Return the options in force: the command line's, else the ini file's, else the defaults."""
-    path = arguments.config
+    path = arguments["config"]
     ini = read_config(path)
-    formats = FORMATS.get(arguments.command, ("table",))
-    if arguments.format not in formats:
-        raise ConfigError(f"--format: {arguments.format!r} is not allowed; allowed: {', '.join(formats)}")
-    values: dict[str, Any] = {
-        "format": arguments.format,
-        "verdict": tuple(arguments.verdict or ()),
-        "accounts": arguments.accounts,
-        "output": arguments.output,
-    }
+    form, formats = arguments["format"], FORMATS.get(arguments["command"], ("table",))
+    if form not in formats:
+        raise ConfigError(f"--format: {form!r} is not allowed; allowed: {', '.join(formats)}")
+    values: dict[str, Any] = {name: arguments[name] for name in ("format", "accounts", "output")}
+    values["verdict"] = tuple(arguments["verdict"] or ())
     for option in OPTIONS:
-        given = getattr(arguments, option.name)
+        given = arguments[option.name]
         if given is not None:
             given = ",".join(given) if option.key == "Exclude" else given[-1]
         where = option.flag if given is not None else f"{path or DEFAULT_CONFIG}: {option.key}"
@@ -4528,15 +4603,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"conntracker: {severity}: {visible_text(message)}\n")
 
     try:
-        arguments = parser().parse_args(argv)
-        if arguments.version or arguments.command == "version":
+        arguments = read_arguments(sys.argv[1:] if argv is None else argv)
+        command = arguments["command"]
+        if arguments["version"] or command == "version":
             sys.stdout.write(f"conntracker version {__version__}\n")
             return 0
         config = configure(arguments)
         level = config.log_level
-        if arguments.command == "collect":
+        if command == "collect":
             return collect(config, say)
-        return {"accounts": print_accounts, "report": print_report, "status": print_status}[arguments.command](config)
+        return {"accounts": print_accounts, "report": print_report, "status": print_status}[command](config)
     except ConntrackerError as error:
         say("ERROR", str(error))
         return error.exit_code

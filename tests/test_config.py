@@ -59,6 +59,25 @@ def test_command_line_overrides_the_file(site: Site) -> None:
     assert "root|localhost|2024-10-14 13:23:57+05:30" in query(site, "SELECT * FROM Accounts")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "collect",
+        "--config a --days 3 --exclude a --exclude b",
+        "collect --config a --config b --days 3 --days 4 --sqlite-path c",
+        "--time-location  --exclude x@y,*",
+        "--days=3 --config=a",
+        "--days 3 collect",
+        "report --format json --verdict stale --verdict never --accounts a --output b",
+        "--version --days 3",
+    ],
+)
+def test_the_quick_reading_of_a_command_line_is_that_of_argparse(words: str) -> None:
+    line = words.split(" ") if words else []
+    assert conntracker.read_arguments(line) == vars(conntracker.parser().parse_args(line))
+
+
 def test_no_config_at_all(site: Site) -> None:
     done = run("--audit-log-path", site.log, "--sqlite-path", site.database)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
