@@ -916,7 +916,11 @@ class Scanner:
         if any(map(operator.eq, tails, pieces)):  # a piece without a line end stands between two marks of one line
             tails = [b"" if tail == piece else tail for tail, piece in zip(tails, pieces)]
         last = tails[-1] if tails else b""
-        middle = slice(self.width, last.rfind(b",") + 1 - len(last) or None)
+        digits = slice(last.rfind(b",") + 1 - len(last) or None, None)
+        # A shorter id and a short host before it are as long as a longer id.
+        if not b"".join([tail[digits] for tail in tails]).isdigit():
+            tails = [tail if tail[digits].isdigit() else b"" for tail in tails]
+        middle = slice(self.width, digits.start)
         ends = itertools.accumulate(map(len(LOGIN_MARK).__add__, map(len, pieces)))
         return tails, operator.itemgetter(middle), ends
 

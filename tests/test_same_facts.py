@@ -154,7 +154,7 @@ def test_every_interpreter(tmp_path: Path, told: tuple[bytes, Any], python: str)
 
 def stamped(number: int, rest: bytes) -> bytes:
     """Write a line of the server at some second."""
-    return b"20260302 08:%02d:%02d,db01,%b\n" % (number // 60, number % 60, rest)
+    return b"20260302 %02d:%02d:%02d,db01,%b\n" % (8 + number // 3600, number // 60 % 60, number % 60, rest)
 
 
 def sessions_from(number: int, count: int) -> bytes:
@@ -179,6 +179,10 @@ ODD_LOGS = {
     + stamped(19, b"torn,localhost,19,0,CONNECT,")[:-1]
     + stamped(20, b"app0,localhost,10,0,DISCONNECT,,,0")
     + sessions_from(21, 9),
+    "a host and an id that are as long as the other ids": sessions_from(10_010, 9)
+    + stamped(10_019, b"com,ma,::1,1,0,CONNECT,,,0")
+    + stamped(10_020, b"com,ma2,h,23,0,CONNECT,,,0")
+    + sessions_from(10_020, 9),
     "a hole before a login": sessions_from(10, 9) + b"\0" * 50 + sessions_from(19, 9),
     "the mark in the name of a database": sessions_from(10, 9)
     + stamped(19, b"db,::1,19,0,CONNECT,,0,CONNECT,,,0,,0")
