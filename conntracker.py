@@ -537,14 +537,8 @@ def _moment(values: dict[str, int], year: int) -> datetime:
     if "y" in values:
         year = 2000 + values["y"]
     second = values.get("S", 0)
-    return datetime(
-        values.get("Y", year),
-        values["m"],
-        values["d"],
-        values["H"],
-        values["M"],
-        59 if second == 60 else second,
-    )
+    second -= second == 60
+    return datetime(values.get("Y", year), values["m"], values["d"], values["H"], values["M"], second)
 
 
 # The forms tried after the configured one: the plugin's own, ISO 8601 as of 12.x and rsyslog, and rsyslog's old one.
@@ -560,6 +554,11 @@ _KNOWN_LAYOUTS = (
 @functools.cache
 def _known_layout(text: str) -> Layout:
     return Layout(text)
+
+
+def _with_offset(naive: datetime, offset: timedelta) -> int:
+    """Return the instant of a local time that is so far ahead of UTC."""
+    return int((naive - offset).replace(tzinfo=timezone.utc).timestamp())
 
 
 def epoch(naive: datetime, zone: tzinfo | None, fold: int) -> int:
@@ -636,11 +635,10 @@ class Clock(dict[bytes, int]):
 
     def _instant(self, values: dict[str, int], offset: timedelta | None) -> int:
         year = local(self.written, self.zone).year
-        naive = _moment(values, year)
         if offset is not None:
-            return int((naive - offset).replace(tzinfo=timezone.utc).timestamp())
-        instant = epoch(naive, self.zone, self.fold)
-        if not {"Y", "y"} & values.keys() and instant > self.written + 86400:
+            return _with_offset(_moment(values, year), offset)
+        instant = epoch(_moment(values, year), self.zone, self.fold)
+        if not {"Y", "y"} & values.keys() and instant > self.written + DAY:
             instant = epoch(_moment(values, year - 1), self.zone, self.fold)
         return instant
 
@@ -2145,8 +2143,7 @@ _LINE_STAMP = expression(rb"\n([^,\n]*),")
 
 def _repeats_between(begin: int, finish: int, zone: tzinfo | None) -> bool:
     """Tell whether local time repeats between two instants: the offset from UTC shrinks."""
-    day = 86400
-    offsets = [local(instant, zone).utcoffset() for instant in range(begin, finish + day, day)]
+    offsets = [local(instant, zone).utcoffset() for instant in range(begin, finish + DAY, DAY)]
     return any(
         after < before for before, after in zip(offsets, offsets[1:]) if before is not None and after is not None
     )
@@ -3851,42 +3848,34 @@ def _odd_text(name: bytes) -> str | None:
 
 def _read_instant(text: str, layout: Layout, zone: tzinfo | None) -> int:
     """Read a time as the Go program wrote it; 0 if it cannot be read."""
-    go = (
-        layout,
-        *(
-            Layout(form)
-            for form in ("2006-01-02 15:04:05-07:00", "2006-01-02T15:04:05Z07:00", "%Y-%m-%dT%H:%M:%S%f%:z")
-        ),
-    )
-    for known in go:
+    forms = ("2006-01-02 15:04:05-07:00", "2006-01-02T15:04:05Z07:00", "%Y-%m-%dT%H:%M:%S%f%:z")
+    for known in (layout, *map(_known_layout, forms)):
         parsed = known.parse(text)
         if parsed:
             values, offset = parsed
             with contextlib.suppress(ValueError, KeyError):
                 naive = _moment(values, 1970)
-                if offset is None:
-                    return epoch(naive, zone, 0)
-                return int((naive - offset).replace(tzinfo=timezone.utc).timestamp())
+                return epoch(naive, zone, 0) if offset is None else _with_offset(naive, offset)
     return 0
 
 
 def _advice(error: str) -> str:
     """Say what to do about an error of SQLite."""
-    for part, advice in (
-        ("not a database", "name another SqlitePath, or move this file away"),
-        (
-            "malformed",
-            "restore it from a backup, or move it away: the logs that are still there are read again",
-        ),
-        ("full", "make room: nothing was stored, the next run goes on"),
-        ("readonly", "let this user write the file and its folder"),
-        ("locked", "another program holds it: nothing was stored, the next run goes on"),
-        ("unable to open", "check that its folder exists and that this user may read and write there"),
-    ):
-        if part in error:
+    for line in _ADVICE.splitlines():
+        part, _, advice = line.partition(" -> ")
+        if part and part in error:
             return advice
     return "nothing was stored"
 
+
+_ADVICE = """
+not a database -> name another SqlitePath, or move this file away
+malformed -> restore it from a backup, or move it away: the logs that are still there are read again
+full -> make room: nothing was stored, the next run goes on
+readonly -> let this user write the file and its folder
+locked -> another program holds it: nothing was stored, the next run goes on
+unable to open -> check that its folder exists and that this user may read and write there
+"""
 
 # Settings kept in the table meta, by their key there.
 _META_SETTINGS = {
@@ -4095,16 +4084,12 @@ def collect(config: Config, say: Say) -> int:
     if inventory is not None:
         keep_inventory(config, store, inventory, say)
     for began, ended, reason in todo.gaps:
-        say(
-            "WARN",
-            f"gap from {store.show(began)} to {store.show(ended)}: {reason}: run more often, or keep more rotations",
-        )
+        lost = f"gap from {store.show(began)} to {store.show(ended)}: {reason}"
+        say("WARN", f"{lost}: run more often, or keep more rotations")
     for path, offsets, count in collector.unparsed:
         places = ", ".join(str(offset) for offset in offsets)
-        say(
-            "WARN",
-            f"{path}: {count} lines not understood, at offset {places}: a name with a line end, or a torn record",
-        )
+        what = f"{path}: {count} lines not understood, at offset {places}"
+        say("WARN", f"{what}: a name with a line end, or a torn record")
     return 1 if unreadable or broken else 0
 
 
