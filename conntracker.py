@@ -788,7 +788,8 @@ def blocks(log: LogFile, start: int, end: int) -> Iterator[tuple[int, int, bytes
         if cut <= lead:
             rest, position = (rest + data[lead:])[-LONGEST_RECORD:], stop
             continue
-        piece = data[:cut] if lead else b"\n" + rest + data[:cut]
+        # A log that was rewritten meanwhile may have something else there.
+        piece = data[:cut] if lead and data[:1] == b"\n" else b"\n" + rest + data[lead:cut]
         position, rest = stop - len(data) + cut, b""
         yield position - len(piece) + 1, position, piece if piece.endswith(b"\n") else piece + b"\n"
     if rest:
@@ -1343,7 +1344,7 @@ def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
         base, text = base + cut, text[cut:]
     elif log.before is not None:
         tail = log.before.tail_text(reach)
-        tail += b"\n" * (not tail.endswith(b"\n") and tail > b"")
+        tail = tail[: tail.rfind(b"\n") + 1]
         base, text = base - len(tail), tail + text
     if log.after is not None and at_end:
         text += b"\n" * (not text.endswith(b"\n")) + log.after.read(0, reach)
