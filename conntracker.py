@@ -890,11 +890,16 @@ class Scanner:
 
     def look(self, begin: int, block: bytes) -> View:
         r"""Look at the lines of a block, which starts with b"\n"; the first line stands at offset `begin`."""
-        tails, middle_of, places = self._dense(block) if self.dense else self._sparse(block)
+        tails, digits, places = self._dense(block) if self.dense else self._sparse(block)
         self.dense = len(tails) * 1024 > len(block)
-        middles = list(map(middle_of, tails))
+        middles = list(map(operator.itemgetter(slice(self.width, digits)), tails))
         distinct = set(middles)
         odd = self._learn(distinct)
+        # A shorter id and a short host before it are as long as a longer id, which shows by one comma more.
+        if digits and (odd or b"".join(tails).count(b",") != 4 * len(tails)):
+            middles = [middle if tail[digits:].isdigit() else b"" for tail, middle in zip(tails, middles)]
+            distinct = set(middles)
+            odd = self._learn(distinct)
         view = View()
         try:
             self._span([tail for tail, middle in zip(tails, middles) if middle not in odd] if odd else tails, view)
@@ -907,23 +912,18 @@ class Scanner:
                 self._read_odd(block[start + 1 : block.find(b"\n", start + 1)], begin + start, view)
         return view
 
-    def _dense(self, block: bytes) -> tuple[list[bytes], Callable[[bytes], bytes], Iterable[int]]:
-        """Return the tails of all logins, what takes the middle out of one, and a place in the line of each."""
+    def _dense(self, block: bytes) -> tuple[list[bytes], int | None, Iterable[int]]:
+        """Return the tails of all logins, where the id begins in them (from the end), and a place in each line."""
         pieces = block.split(LOGIN_MARK)
         pieces.pop()
         tails = [piece.rpartition(b"\n")[2] for piece in pieces]
         if any(map(operator.eq, tails, pieces)):  # a piece without a line end stands between two marks of one line
             tails = [b"" if tail == piece else tail for tail, piece in zip(tails, pieces)]
         last = tails[-1] if tails else b""
-        digits = slice(last.rfind(b",") + 1 - len(last) or None, None)
-        # A shorter id and a short host before it are as long as a longer id.
-        if not b"".join([tail[digits] for tail in tails]).isdigit():
-            tails = [tail if tail[digits].isdigit() else b"" for tail in tails]
-        middle = slice(self.width, digits.start)
         ends = itertools.accumulate(map(len(LOGIN_MARK).__add__, map(len, pieces)))
-        return tails, operator.itemgetter(middle), ends
+        return tails, last.rfind(b",") + 1 - len(last) or None, ends
 
-    def _sparse(self, block: bytes) -> tuple[list[bytes], Callable[[bytes], bytes], Iterable[int]]:
+    def _sparse(self, block: bytes) -> tuple[list[bytes], int | None, Iterable[int]]:
         tails, marks = [], []
         at = block.rfind(LOGIN_MARK)
         while at >= 0:
@@ -933,7 +933,7 @@ class Scanner:
                 tails.append(block[start + 1 : block.rfind(b",", start, at) + 1])
                 marks.append(at)
             at = block.rfind(LOGIN_MARK, 0, start)
-        return tails, operator.itemgetter(slice(self.width, None)), marks
+        return tails, None, marks
 
     def _learn(self, middles: set[bytes]) -> set[bytes]:
         """Learn what the new ones among the middles of tails mean; return those that are odd."""
