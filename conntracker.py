@@ -892,18 +892,19 @@ class Scanner:
         r"""Look at the lines of a block, which starts with b"\n"; the first line stands at offset `begin`."""
         tails, digits, places = self._dense(block) if self.dense else self._sparse(block)
         self.dense = len(tails) * 1024 > len(block)
-        middles = list(map(operator.itemgetter(slice(self.width, digits)), tails))
-        distinct = set(middles)
+        distinct = set(map(operator.itemgetter(slice(self.width, digits)), tails))
         odd = self._learn(distinct)
+        middles: list[bytes] = []
         # A shorter id and a short host before it are as long as a longer id, which shows by one comma more.
-        if digits and (odd or b"".join(tails).count(b",") != 4 * len(tails)):
-            middles = [middle if tail[digits:].isdigit() else b"" for tail, middle in zip(tails, middles)]
+        if odd or (digits and b"".join(tails).count(b",") != 4 * len(tails)):
+            middles = self._middles(tails, digits)
             distinct = set(middles)
             odd = self._learn(distinct)
         view = View()
         try:
             self._span([tail for tail, middle in zip(tails, middles) if middle not in odd] if odd else tails, view)
         except ValueError:  # some stamp is no time
+            middles = self._middles(tails, digits)
             odd = distinct
         view.names = {self.plain[middle] for middle in (distinct - odd if odd else distinct)}
         if odd:
@@ -911,6 +912,11 @@ class Scanner:
             for start in sorted(lines):
                 self._read_odd(block[start + 1 : block.find(b"\n", start + 1)], begin + start, view)
         return view
+
+    def _middles(self, tails: list[bytes], digits: int | None) -> list[bytes]:
+        """Return the middles of the tails, empty where what is taken for the id is none."""
+        whole = (tail if digits is None or tail[digits:].isdigit() else b"" for tail in tails)
+        return [tail[self.width : digits] for tail in whole]
 
     def _dense(self, block: bytes) -> tuple[list[bytes], int | None, Iterable[int]]:
         """Return the tails of all logins, where the id begins in them (from the end), and a place in each line."""
