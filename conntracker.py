@@ -107,6 +107,8 @@ DEFAULT_CONFIG = "/etc/conntracker/conntracker.ini"
 BLOCK = 128 * 1024
 # Bytes of one unit of work for a worker process.
 TASK = 16 * 1024 * 1024
+# Bytes of a unit of work of which all records may be held at once.
+SMALL_TASK = 10 * BLOCK
 # Bytes of new log below which one process does it all: starting a second one would not pay.
 PARALLEL_FROM = 24 * 1024 * 1024
 # Bytes before and after a record that are looked at to judge it (section "Judge").
@@ -1146,22 +1148,28 @@ class Window:
         """Return the logins of some names in [start, stop), and what is torn there."""
         found: dict[bytes, list[Nearby]] = {name: [] for name in names}
         torn: list[Doubt] = []
-        for at, line in self._lines_of(names, max(0, start - self.base), stop - self.base):
-            records = list(self._read(at, line))
-            for record in records:
-                if record.name in found and not record.refused:
-                    found[record.name].append(record)
-            if not records:
-                place = self.base + at - 1
-                torn += [Doubt(name, when, place, TORN) for name, when in read_marked(line, self.clock)[1]]
+        low, high = max(0, start - self.base), stop - self.base
+        if len(names) >= MANY_IN_BLOCK:
+            seen = self.seen[bisect.bisect_left(self._offsets, start) : bisect.bisect_left(self._offsets, stop)]
+            logins = [record for record in seen if not record.refused]
+            lines = self._unread_lines(low, high) if self.text.count(LOGIN_MARK, low, high) != len(logins) else {}
+        else:
+            named = (line for name in names for line in marked_lines(self.text, needle_of(name), low, high))
+            lines = {at: line for at, line in named if LOGIN_MARK in line}
+            logins = [record for at, line in lines.items() for record in self._read(at, line) if not record.refused]
+        for record in logins:
+            if record.name in found:
+                found[record.name].append(record)
+            lines.pop(record.offset - self.base + 1, None)
+        for at, line in lines.items():
+            place = self.base + at - 1
+            torn += [Doubt(name, when, place, TORN) for name, when in read_marked(line, self.clock)[1]]
         return found, torn
 
-    def _lines_of(self, names: Collection[bytes], low: int, high: int) -> Iterable[tuple[int, bytes]]:
-        """Return place and bytes of the lines that may be logins of some names, or of all lines with the mark."""
-        if len(names) >= MANY_IN_BLOCK:
-            return ((low + at, line) for at, line in marked_lines(self.text[low : high + 1], LOGIN_MARK))
-        lines = (line for name in names for line in marked_lines(self.text, needle_of(name), low, high))
-        return {at: line for at, line in lines if LOGIN_MARK in line}.items()
+    def _unread_lines(self, low: int, high: int) -> dict[int, bytes]:
+        """Return the lines with a login's mark that are no records, with their places in the text."""
+        lines = marked_lines(self.text, LOGIN_MARK, low, high)
+        return {at: line for at, line in lines if self.base + at - 1 not in self._index}
 
     def contradiction(self, record: Nearby, *, many: bool) -> str | None:
         """Return why a record is suspect, in words, or None.  Only what is within WINDOW of it counts.
@@ -1533,6 +1541,7 @@ class Worker:
         # Where little is to be read, first and latest logins share most of their blocks, and are judged together.
         self.little = sum(min(task.end - task.start, 2 * TASK) for task in tasks) <= 2 * TASK
         self.scanners: dict[tuple[int, int], Scanner] = {}
+        self.kept: tuple[int, Window] | None = None  # number of a small task, and its records
         self.earliest: dict[int, int] = {}  # number of a task done: no login in it is earlier
         self.buckets = {True: Bucket(), False: Bucket()}
 
@@ -1575,9 +1584,13 @@ class Worker:
         self.sink(reports)
 
     def _window(self, place: Place) -> Window:
-        """Read the records around a block."""
+        """Read the records around a block; those of a small task are read together, and kept."""
         task = self.tasks[place[0]]
-        return window(task.log, place[1], place[2], self.scanner(task).clock)
+        if task.log.compressed or task.end - task.start > SMALL_TASK:
+            return window(task.log, place[1], place[2], self.scanner(task).clock)
+        if self.kept is None or self.kept[0] != place[0]:
+            self.kept = place[0], window(task.log, task.start, task.end, self.scanner(task).clock)
+        return self.kept[1]
 
     def _close(self, task: Task, segment: Segment) -> int:
         """Judge the logins of a segment that may be news; return an instant before which there is none in it."""
