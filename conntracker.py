@@ -1542,7 +1542,7 @@ class Worker:
         self.little = sum(min(task.end - task.start, 2 * TASK) for task in tasks) <= 2 * TASK
         self.scanners: dict[tuple[int, int], Scanner] = {}
         self.kept: tuple[int, Window] | None = None  # number of a small task, and its records
-        self.earliest: dict[int, int] = {}  # number of a task done: no login in it is earlier
+        self.earliest: dict[int, int] = {}  # number of a task: no login read in it is earlier
         self.buckets = {True: Bucket(), False: Bucket()}
 
     def scanner(self, task: Task) -> Scanner:
@@ -1566,14 +1566,14 @@ class Worker:
             not_understood += view.not_understood
             end = stop
             if view.names and (view.low < segment.high or len(segment.first) > MANY_ACCOUNTS):
-                low = min(low, self._close(task, segment))
+                low = min(low, self._close(number, segment))
                 segment = Segment(bucket.low, begun=True)
             if view.names:
                 place = number, begin, stop
                 fresh = segment.take(view, place, bucket.settled)
                 if task.log.compressed and (begin > WINDOW + LONGEST_RECORD or not task.log.before):
                     self._judge_passing(task, segment, place, fresh | (view.names & segment.wary))
-        self.earliest[number] = bucket.low = min(low, self._close(task, segment))
+        bucket.low = min(low, self._close(number, segment))
         bucket.settled = frozenset(bucket.last)
         reports: list[Message] = [(CHANGE, task.settled, connection, at) for connection, at in others.changes.items()]
         reports += self._proxied(task, bucket, others)
@@ -1592,9 +1592,11 @@ class Worker:
             self.kept = place[0], window(task.log, task.start, task.end, self.scanner(task).clock)
         return self.kept[1]
 
-    def _close(self, task: Task, segment: Segment) -> int:
+    def _close(self, number: int, segment: Segment) -> int:
         """Judge the logins of a segment that may be news; return an instant before which there is none in it."""
+        task = self.tasks[number]
         bucket = self.buckets[task.settled]
+        self.earliest[number] = min(segment.low, self.earliest.get(number, segment.low))
         self._judge(task, bucket, segment)
         bucket.note(segment)
         if max(len(bucket.last), len(bucket.places), len(bucket.suspects)) > MANY_ACCOUNTS:

@@ -20,6 +20,7 @@ from site_kit import PROGRAM
 from site_kit import TIMEOUT
 from site_kit import Pen
 from site_kit import Site
+from site_kit import record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,7 @@ WAYS = {
     "four processes": "conntracker.PARALLEL_FROM = 0; conntracker.TASK = 5_000; conntracker.BLOCK = 2000\n"
     "conntracker.os.sched_getaffinity = lambda number: range(4)",
     "few accounts in memory": "conntracker.MANY_ACCOUNTS = 3; conntracker.TASK = 20_000",
+    "few accounts in memory, small blocks": "conntracker.MANY_ACCOUNTS = 3; conntracker.BLOCK = 700",
 }
 LOGS = 4
 
@@ -96,6 +98,20 @@ def test_every_way_through_the_program(tmp_path: Path, told: tuple[bytes, Any], 
     site.write(log)
     collect(site, WAYS[way])
     assert site.facts() == facts
+
+
+def test_a_first_login_behind_suspect_ones_is_found(tmp_path: Path) -> None:
+    account = (b"burst", b"localhost")
+    pen = Pen(number=100)
+    log = pen.sessions(20)
+    # Each id twice: a block of them holds no certain login of this account, which later ones do.
+    log += b"".join(2 * record(pen.instant, account, pen.number + number) for number in range(1, 31))
+    pen.number += 40
+    log += b"".join(pen.session(account) + pen.sessions(3, users=9) for _ in range(40))
+    site = Site(tmp_path)
+    site.write(log)
+    collect(site, WAYS["few accounts in memory, small blocks"])
+    assert site.logins() == facts_of([log])[0] == pen.truth
 
 
 @pytest.mark.parametrize("at_lines", [True, False])
