@@ -103,7 +103,7 @@ __version__ = "1.0.0"
 
 DEFAULT_CONFIG = "/etc/conntracker/conntracker.ini"
 
-# Bytes read at once: the scan's lists take about six times as much.
+# Bytes read at once.
 BLOCK = 128 * 1024
 # Bytes of one unit of work for a worker process.
 TASK = 16 * 1024 * 1024
@@ -722,7 +722,7 @@ class LogFile:
             self.end = self.tail = self._length()
         start = max(0, self.end - size)
         text = self.read(start, self.end - start)
-        return text[text.find(b"\n") + 1 :] if start else text
+        return text[text.find(b"\n") + 1 if start else 0 : text.rfind(b"\n") + 1]
 
     def _length(self) -> int:
         """Return the length of a compressed log's text."""
@@ -1176,15 +1176,22 @@ class Window:
 
         `many` tells that others of this window are judged as well, so that it pays to read all records.
         """
-        if many:
-            i = self._index[record.offset]
-            low, high = self._within(record)
-            near, far = self.seen[max(low, i - 16) : i], self.seen[i + 1 : min(high, i + 17)]
-            return (
-                self._by_id(i)
-                or self._broken_neighbour(record)
-                or (None if self._calm else _stranger(record, near, far))
-            )
+        reason = self._among_all(record) if many else self._among_neighbours(record)
+        if reason is None and record.offset + WINDOW > self.lost:
+            return "its log is damaged behind it"
+        return reason
+
+    def _among_all(self, record: Nearby) -> str | None:
+        """Compare a record with all others of the window."""
+        i = self._index[record.offset]
+        reason = self._by_id(i) or self._broken_neighbour(record)
+        if reason or self._calm:
+            return reason
+        low, high = self._within(record)
+        return _stranger(record, self.seen[max(low, i - 16) : i], self.seen[i + 1 : min(high, i + 17)])
+
+    def _among_neighbours(self, record: Nearby) -> str | None:
+        """Compare a record with its neighbours, and look for its id as text."""
         place = record.offset - self.base + 1
         low, high = max(0, place - WINDOW - 1), place + WINDOW + LONGEST_RECORD
         marks = tuple(b"%d,0,%bCONNECT," % (record.connection, kind) for kind in (b"", b"FAILED_"))
@@ -1192,10 +1199,6 @@ class Window:
             return self._contradiction_by_id(record, marks, low, high)
         near, far = list(self._neighbours(place, -1))[::-1], list(self._neighbours(place, 1))
         return self._broken_neighbour(record) or _stranger(record, near, far)
-
-    def near_damage(self, record: Nearby) -> str | None:
-        """Tell whether what follows a record cannot be read."""
-        return "its log is damaged behind it" if record.offset + WINDOW > self.lost else None
 
     def _contradiction_by_id(self, record: Nearby, marks: Sequence[bytes], low: int, high: int) -> str | None:
         """Look at the nearest line that bears the same id, which nearly always decides, else at all of them."""
@@ -1213,7 +1216,7 @@ class Window:
                 return reason
         first = min(at for at in (self.text.find(mark, low, high) for mark in marks) if at >= 0)
         around = self._between(first, max(self.text.rfind(mark, low, high) for mark in marks))
-        return around.contradiction(record, many=True)
+        return around._among_all(record)
 
     def _between(self, first: int, last: int) -> Window:
         """Return the window of the lines at two places, and of 17 records on either side."""
@@ -1358,7 +1361,6 @@ def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
         base, text = base + cut, text[cut:]
     elif log.before is not None:
         tail = log.before.tail_text(reach)
-        tail = tail[: tail.rfind(b"\n") + 1]
         base, text = base - len(tail), tail + text
     if log.after is not None and at_end:
         text += b"\n" * (not text.endswith(b"\n")) + log.after.read(0, reach)
@@ -1392,7 +1394,7 @@ def judge_block(around: Window, place: Place, late: set[bytes], early: set[bytes
             for record in ordered if name in wanted else ():
                 if record not in reasons:
                     many = many or refuted >= MANY_DOUBTS
-                    reasons[record] = around.contradiction(record, many=many) or around.near_damage(record)
+                    reasons[record] = around.contradiction(record, many=many)
                     refuted += reasons[record] is not None
                 if reasons[record] is None:
                     certain[name] = record.instant
@@ -1648,12 +1650,13 @@ class Worker:
         What was a name on the first look may be odd on this one, and is then read at once: which ids are odd ones
         depends on the blocks seen before.
         """
-        block = b"\n" + task.log.read(place[1], place[2] - place[1])
-        if len(names) < MANY_IN_BLOCK and not any(needle_of(name) in block for name in names):
-            return set()
-        view = self.scanner(task).look(place[1], block if block.endswith(b"\n") else block + b"\n")
-        bucket.doubt(task.log.path, view.torn)
-        return view.names
+        found: set[bytes] = set()
+        for begin, _, block in blocks(task.log, *place[1:]):
+            if len(names) >= MANY_IN_BLOCK or any(needle_of(name) in block for name in names):
+                view = self.scanner(task).look(begin, block)
+                bucket.doubt(task.log.path, view.torn)
+                found |= view.names
+        return found
 
     def _proxied(self, task: Task, bucket: Bucket, others: OtherRecords) -> list[Message]:
         """Accept a proxied login if a login of the same connection that nothing contradicts stands beside it."""
@@ -1674,7 +1677,7 @@ class Worker:
         _, offset, connection = record
         around = window(task.log, offset, offset + 1, self.scanner(task).clock)
         logins = [seen for seen in around.seen if seen.connection == connection and not seen.refused]
-        return bool(logins) and not (around.contradiction(logins[-1], many=True) or around.near_damage(logins[-1]))
+        return bool(logins) and not around.contradiction(logins[-1], many=True)
 
     def flush(self) -> None:
         """Judge the earliest login of each name that has a certain one, and report what is known so far."""
