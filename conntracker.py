@@ -37,6 +37,7 @@ import contextlib
 import errno
 import fcntl
 import functools
+import heapq
 import itertools
 import marshal
 import operator
@@ -119,6 +120,8 @@ LONGEST_RECORD = 8 * 1024
 KEPT = 2 * (BLOCK + WINDOW)
 # Bytes kept of a file's start, and of those before a position, to know the file again.
 FINGERPRINT = 256
+# Names that are looked for one by one in a block; more are looked up in what the block tells.
+MANY_NEEDLES = 40
 # Accounts held in memory before they are handed to SQLite.
 MANY_ACCOUNTS = 50_000
 
@@ -205,13 +208,12 @@ CHANGE_MARK = b",0,CHANGEUSER,"
 REFUSED_MARK = b",0,FAILED_CONNECT,"
 # How most QUERY records end, and nothing else; their SQL text may hold the marks.
 QUERY_END = b"',0"
+LINE_END = ord("\n")
 # How a QUERY record ends: its text in quotes, then the return code (and in some builds the TLS version).
 _QUERY_END = expression(rb"',[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?$")
-# A login or a refused one with plain names, whole: stamp, serverhost, user and host, connection id.
-_SEEN = expression(
-    rb"([^,]*),([^,]*),([^,]*),([^,]*),([0-9]+),0,(FAILED_)?CONNECT,[^,]*,[^,'`]*,([0-9]+)"
-    rb"(?:,(?:[^0-9,'][^,']*)?)?\r?"
-)
+# What follows the mark in the line of a login, and in that of a refused one: database, object, return code.
+_LOGIN_END = expression(rb"[^,]*,[^,'`]*,0+(?:,(?:[^0-9,'][^,']*)?)?\r?")
+_REFUSED_END = expression(rb"[^,]*,[^,'`]*,[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?")
 _STAMPED = expression(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,")
 # A whole record's last fields: the object and the return code, which TABLE records leave empty.
 _COMPLETE = expression(rb",[0-9]*(?:,(?:[^0-9,'][^,']*)?)?\r?$")
@@ -351,7 +353,7 @@ def parse_glued(line: bytes, clock: Clock) -> tuple[bytes, Record] | None:
     if found:
         for inner in reversed(stamps):
             stamp, serverhost = inner.groups()
-            if inner.end(2) < found.begin and clock.knows(stamp):
+            if inner.end(2) < found.begin and clock.find(stamp):
                 user = line[inner.end(2) + 1 : found.begin] if found.user is None else found.user
                 return line[: inner.start()], Record(stamp, serverhost, user, *found[2:])
     return None
@@ -606,12 +608,12 @@ class Clock(dict[bytes, int]):
         self[stamp] = instant
         return instant
 
-    def knows(self, stamp: bytes) -> bool:
-        """Tell whether a stamp is a time."""
+    def find(self, stamp: bytes) -> int | None:
+        """Return the instant of a stamp; None if it is no time."""
         try:
-            return self[stamp] > 0
+            return self[stamp] or None
         except ValueError:
-            return False
+            return None
 
     def is_steady(self, low: int, high: int) -> bool:
         """Tell that local time keeps its distance from UTC between two instants: a change lasts for days."""
@@ -1013,7 +1015,7 @@ def _torn_off(line: bytes, clock: Clock) -> bytes:
     """Return the login, torn off, that stands before a QUERY record in its line; nothing if there is none."""
     login = _PLAIN_LOGIN.match(line)
     stamp = login and _INNER_STAMP.match(line, login.end())
-    return login[0] if login and stamp and clock.knows(stamp[1]) else b""
+    return login[0] if login and stamp and clock.find(stamp[1]) else b""
 
 
 def _torn_readings(torn: bytes, clock: Clock) -> Iterator[Record | None]:
@@ -1056,232 +1058,142 @@ def _time_of(record: Record, clock: Clock) -> int | None:
 # one is kept apart and shown, never dropped.
 
 
-class Nearby(NamedTuple):
-    """A CONNECT or FAILED_CONNECT record in a window."""
-
-    offset: int
-    instant: int
-    serverhost: bytes
-    name: bytes
-    connection: int
-    refused: bool
+Row = tuple[int, int, bytes, bytes, int, bool]  # where its line starts, instant, server host, name, id, refused
 
 
 class Window:
     """The records around a block of lines: `text` starts with a line end and its first line stands at `base`.
 
+    The lists hold, in the order of the log, what each CONNECT or FAILED_CONNECT record says; i is a place in them.
     `lost` is where a damaged log breaks off, so that what would contradict the records before it is not known.
     """
 
+    instants: list[int]
+    servers: list[bytes]
+    names: list[bytes]  # b"user,host"
+    ids: list[int]
+    refused: list[bool]
+
     def __init__(self, text: bytes, base: int, clock: Clock, lost: int = sys.maxsize) -> None:
         self.text, self.base, self.clock, self.lost = text, base, clock, lost
+        self.unread: list[int] = []  # where lines start that hold a login's mark and are no records
+        odd: set[int] = set()
+        rows = [*self._plain(LOGIN_MARK, _LOGIN_END, odd), *self._plain(REFUSED_MARK, _REFUSED_END, odd)]
+        if odd:
+            rows = [row for row in rows if row[0] not in odd and text[row[0] - 1] == LINE_END]
+            rows += [row for start in sorted(odd) for row in self._odd(start)]
+        rows.sort()
+        columns = [list(column) for column in zip(*rows)] or [[] for _ in range(6)]
+        starts, self.instants, self.servers, self.names, self.ids, self.refused = cast("list[Any]", columns)
+        self.offsets = [base - 1 + start for start in starts]
 
-    @functools.cached_property
-    def seen(self) -> list[Nearby]:
-        """All CONNECT and FAILED_CONNECT records in their order."""
-        lines = {at: line for mark in (LOGIN_MARK, REFUSED_MARK) for at, line in marked_lines(self.text, mark)}
-        return [record for at, line in sorted(lines.items()) for record in self._read(at, line)]
+    def _plain(self, mark: bytes, end: re.Pattern[bytes], odd: set[int]) -> Iterator[Row]:
+        """Yield the records with a mark whose names are plain ones; the starts of other lines with it go to `odd`."""
+        pieces = self.text.split(mark)
+        ends = [piece.partition(b"\n")[0] for piece in pieces[1:]]
+        strange = {text for text in set(ends) if not end.fullmatch(text)}
+        clock, refused, at = self.clock, mark == REFUSED_MARK, -len(mark)
+        for piece, rest in zip(pieces, ends):
+            at += len(mark) + len(piece)
+            head = piece.rpartition(b"\n")[2]
+            fields = head.split(b",")
+            is_plain = len(fields) == 5 and rest not in strange and fields[4].isdigit()
+            instant = (clock.get(fields[0]) or clock.find(fields[0])) if is_plain else None
+            if instant is None:
+                odd.add(self.text.rfind(b"\n", 0, at) + 1)
+            else:
+                _, server, user, host, number = fields
+                name = user + b"," + (without_port(host) if b":" in host else host)
+                yield at - len(head), instant, server, name, int(number), refused
 
-    def _read(self, at: int, line: bytes) -> Iterator[Nearby]:
-        """Yield the record of a line that starts at `at` in the text, if it is a CONNECT or FAILED_CONNECT one."""
-        if line.endswith(QUERY_END):
-            return iter(())
-        match = _SEEN.fullmatch(line)
-        return self._plain(at, match) if match else self._odd(at, line)
-
-    def _plain(self, at: int, match: re.Match[bytes]) -> Iterator[Nearby]:
-        """Yield the record of a line with plain names."""
-        stamp, serverhost, user, host, connection, failed, retcode = match.groups()
-        try:
-            instant = self.clock[stamp]
-        except ValueError:  # it may be another form of line, that only looks so
-            yield from self._odd(at, match[0])
-            return
-        if failed or not int(retcode):
-            name = b"%b,%b" % (user, without_port(host) if b":" in host else host)
-            yield Nearby(self.base + at - 1, instant, serverhost, name, int(connection), bool(failed))
-
-    def _odd(self, at: int, line: bytes) -> Iterator[Nearby]:
+    def _odd(self, start: int) -> Iterator[Row]:
         """Yield the record of any line, if it is a whole one."""
-        record = parse_connection(line)
+        line = self.text[start : self.text.find(b"\n", start)]
+        record = None if line.endswith(QUERY_END) else parse_connection(line)
         if record and (record.is_login or record.operation == b"FAILED_CONNECT") and not parse_glued(line, self.clock):
-            with contextlib.suppress(ValueError):
-                place, refused = self.base + at - 1, not record.is_login
-                instant = self.clock[record.stamp]
-                yield Nearby(place, instant, record.serverhost, key_of(record), record.connection, refused)
-
-    @property
-    def is_sparse(self) -> bool:
-        """Tell that there are so few records that reading all of them costs no more than to look for neighbours."""
-        return self.text.count(LOGIN_MARK, 0, 1 << 14) < 16
-
-    @functools.cached_property
-    def _index(self) -> dict[int, int]:
-        """Where in `seen` the record of an offset is."""
-        return {record.offset: i for i, record in enumerate(self.seen)}
-
-    @functools.cached_property
-    def _offsets(self) -> list[int]:
-        return [record.offset for record in self.seen]
+            instant, refused = self.clock.find(record.stamp), not record.is_login
+            if instant is not None:
+                yield start, instant, record.serverhost, key_of(record), record.connection, refused
+                return
+        if LOGIN_MARK in line:
+            self.unread.append(start)
 
     @functools.cached_property
     def _shared(self) -> dict[int, list[int]]:
         """The connection ids that stand there more than once, and where."""
-        counts = Counter(record.connection for record in self.seen)
-        ids: dict[int, list[int]] = {}
-        if len(counts) < len(self.seen):
-            for i, record in enumerate(self.seen):
-                if counts[record.connection] > 1:
-                    ids.setdefault(record.connection, []).append(i)
-        return ids
+        shared: dict[int, list[int]] = {}
+        if len(set(self.ids)) < len(self.ids):
+            counts = Counter(self.ids)
+            for i, number in enumerate(self.ids):
+                if counts[number] > 1:
+                    shared.setdefault(number, []).append(i)
+        return shared
 
     @functools.cached_property
     def _calm(self) -> bool:
         """Tell that no record is a stranger: one server host, times in order, ids in steps of at most 1000."""
-        seen = self.seen
-        pairs = zip(seen, seen[1:])
-        return len({record.serverhost for record in seen}) < 2 and all(
-            a.instant <= b.instant and abs(a.connection - b.connection) <= 1000 for a, b in pairs
-        )
+        later, following = itertools.islice(self.instants, 1, None), itertools.islice(self.ids, 1, None)
+        near = max(map(abs, map(operator.sub, self.ids, following)), default=0) <= 1000
+        return near and len(set(self.servers)) < 2 and all(map(operator.le, self.instants, later))
 
-    def logins(self, names: Collection[bytes], start: int, stop: int) -> tuple[dict[bytes, list[Nearby]], list[Doubt]]:
-        """Return the logins of some names in [start, stop), and what is torn there."""
-        found: dict[bytes, list[Nearby]] = {name: [] for name in names}
-        torn: list[Doubt] = []
-        low, high = max(0, start - self.base), stop - self.base
-        if len(names) >= MANY_IN_BLOCK:
-            seen = self.seen[bisect.bisect_left(self._offsets, start) : bisect.bisect_left(self._offsets, stop)]
-            logins = [record for record in seen if not record.refused]
-            lines = self._unread_lines(low, high) if self.text.count(LOGIN_MARK, low, high) != len(logins) else {}
-        else:
-            named = (line for name in names for line in marked_lines(self.text, needle_of(name), low, high))
-            lines = {at: line for at, line in named if LOGIN_MARK in line}
-            logins = [record for at, line in lines.items() for record in self._read(at, line) if not record.refused]
-        for record in logins:
-            if record.name in found:
-                found[record.name].append(record)
-            lines.pop(record.offset - self.base + 1, None)
-        for at, line in lines.items():
-            place = self.base + at - 1
-            torn += [Doubt(name, when, place, TORN) for name, when in read_marked(line, self.clock)[1]]
-        return found, torn
+    def logins(self, names: Collection[bytes], start: int, stop: int) -> dict[bytes, list[int]]:
+        """Return the logins of some names in [start, stop)."""
+        found: dict[bytes, list[int]] = {}
+        for i in range(bisect.bisect_left(self.offsets, start), bisect.bisect_left(self.offsets, stop)):
+            if self.names[i] in names and not self.refused[i]:
+                found.setdefault(self.names[i], []).append(i)
+        return found
 
-    def _unread_lines(self, low: int, high: int) -> dict[int, bytes]:
-        """Return the lines with a login's mark that are no records, with their places in the text."""
-        lines = marked_lines(self.text, LOGIN_MARK, low, high)
-        return {at: line for at, line in lines if self.base + at - 1 not in self._index}
+    def torn(self, start: int, stop: int) -> Iterator[Doubt]:
+        """Yield what the lines in [start, stop) tell of logins that are torn, or glued to a torn record."""
+        for at in self.unread:
+            if start < self.base + at <= stop:
+                line = self.text[at : self.text.find(b"\n", at)]
+                for name, instant in read_marked(line, self.clock)[1]:
+                    yield Doubt(name, instant, self.base + at - 1, TORN)
 
-    def contradiction(self, record: Nearby, *, many: bool) -> str | None:
-        """Return why a record is suspect, in words, or None.  Only what is within WINDOW of it counts.
-
-        `many` tells that others of this window are judged as well, so that it pays to read all records.
-        """
-        reason = self._among_all(record) if many else self._among_neighbours(record)
-        if reason is None and record.offset + WINDOW > self.lost:
+    def contradiction(self, i: int) -> str | None:
+        """Return why a record is suspect, in words, or None.  Only what is within WINDOW of it counts."""
+        reason = self._by_id(i) or self._broken_neighbour(i) or (None if self._calm else self._stranger(i))
+        if reason is None and self.offsets[i] + WINDOW > self.lost:
             return "its log is damaged behind it"
         return reason
 
-    def _among_all(self, record: Nearby) -> str | None:
-        """Compare a record with all others of the window."""
-        i = self._index[record.offset]
-        reason = self._by_id(i) or self._broken_neighbour(record)
-        if reason or self._calm:
-            return reason
-        low, high = self._within(record)
-        return _stranger(record, self.seen[max(low, i - 16) : i], self.seen[i + 1 : min(high, i + 17)])
-
-    def _among_neighbours(self, record: Nearby) -> str | None:
-        """Compare a record with its neighbours, and look for its id as text."""
-        place = record.offset - self.base + 1
-        low, high = max(0, place - WINDOW - 1), place + WINDOW + LONGEST_RECORD
-        marks = tuple(b"%d,0,%bCONNECT," % (record.connection, kind) for kind in (b"", b"FAILED_"))
-        if sum(self.text.count(mark, low, high) for mark in marks) != 1:
-            return self._contradiction_by_id(record, marks, low, high)
-        near, far = list(self._neighbours(place, -1))[::-1], list(self._neighbours(place, 1))
-        return self._broken_neighbour(record) or _stranger(record, near, far)
-
-    def _contradiction_by_id(self, record: Nearby, marks: Sequence[bytes], low: int, high: int) -> str | None:
-        """Look at the nearest line that bears the same id, which nearly always decides, else at all of them."""
-        begin = record.offset - self.base + 1
-        end = self.text.find(b"\n", begin)
-        before = max(self.text.rfind(b"," + mark, low, begin) for mark in marks)
-        after = min((at for at in (self.text.find(b"," + mark, end, high) for mark in marks) if at >= 0), default=high)
-        before_at = self.text.rfind(b"\n", 0, before) + 1 if before >= 0 else -high
-        after_at = self.text.rfind(b"\n", 0, after) + 1 if after < high else 3 * high
-        nearest = (before, begin) if begin - before_at <= after_at - begin else (begin, after)
-        if before >= 0 or after < high:
-            around = self._between(*nearest)
-            reason = around._by_id(around._index[record.offset])
-            if reason:
-                return reason
-        first = min(at for at in (self.text.find(mark, low, high) for mark in marks) if at >= 0)
-        around = self._between(first, max(self.text.rfind(mark, low, high) for mark in marks))
-        return around._among_all(record)
-
-    def _between(self, first: int, last: int) -> Window:
-        """Return the window of the lines at two places, and of 17 records on either side."""
-        begin, end = self.text.rfind(b"\n", 0, first) + 1, self.text.find(b"\n", last) + 1
-        low = min((record.offset for record in self._neighbours(begin, -1, 17)), default=self.base + begin - 1)
-        high = max((record.offset for record in self._neighbours(end - 1, 1, 17)), default=self.base + end - 1)
-        start = max(0, self.text.rfind(b"\n", 0, max(0, low - self.base - 1)))
-        stop = self.text.find(b"\n", high - self.base + 1) + 1 or len(self.text)
-        return Window(self.text[start:stop], self.base + start, self.clock)
-
-    def _neighbours(self, place: int, step: int, wanted: int = 16) -> Iterator[Nearby]:
-        """Yield up to `wanted` records before (-1) or after (1) the line at `place`, within WINDOW of it."""
-        count, line, text = 0, place, self.text
-        end = text.find(b"\n", place)
-        while count < wanted:
-            at = text.rfind(b"CONNECT,", 0, line - 1) if step < 0 else text.find(b"CONNECT,", end)
-            if at < 0:
-                return
-            line, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
-            if abs(line - place) > WINDOW:
-                return
-            content = text[line:end]
-            if LOGIN_MARK in content or REFUSED_MARK in content:
-                for record in self._read(line, content):
-                    count += 1
-                    yield record
-
-    def _within(self, record: Nearby) -> tuple[int, int]:
+    def _within(self, i: int) -> tuple[int, int]:
         """Return from which to which record those are that lie within WINDOW of one."""
-        low = bisect.bisect_left(self._offsets, record.offset - WINDOW)
-        return low, bisect.bisect_right(self._offsets, record.offset + WINDOW)
+        low = bisect.bisect_left(self.offsets, self.offsets[i] - WINDOW)
+        return low, bisect.bisect_right(self.offsets, self.offsets[i] + WINDOW)
 
     def _by_id(self, i: int) -> str | None:
         """Compare record i with the others that bear its connection id, the nearest first."""
-        record = self.seen[i]
-        places = self._shared.get(record.connection)
+        places = self._shared.get(self.ids[i])
         if places is None:
             return None
-        low, high = self._within(record)
-        offsets, at = self._offsets, bisect.bisect_left(places, i)
-        before, after = at - 1, at + 1
-        while True:
-            here, there = before >= 0 and places[before] >= low, after < len(places) and places[after] < high
-            if here and there:
-                here = record.offset - offsets[places[before]] <= offsets[places[after]] - record.offset
-            elif not here and not there:
-                return None
-            j = places[before] if here else places[after]
-            before, after = before - here, after + (not here)
+        low, high = self._within(i)
+        at = bisect.bisect_left(places, i)
+        before = places[bisect.bisect_left(places, low) : at]
+        after = places[at + 1 : bisect.bisect_left(places, high)]
+        for j in heapq.merge(reversed(before), after, key=lambda j: abs(self.offsets[j] - self.offsets[i])):
             if not self._repeated(i, j) and not self._started(min(i, j), max(i, j), high):
-                refused = self.seen[j].refused
-                return "its connection id was also refused" if refused else "its connection id stands in two logins"
+                return f"its connection id {'was also refused' if self.refused[j] else 'stands in two logins'}"
+        return None
+
+    def _same(self, i: int, j: int) -> bool:
+        """Tell whether two records say the same."""
+        return all(row[i] == row[j] for row in (self.ids, self.instants, self.names, self.servers, self.refused))
 
     def _repeated(self, i: int, j: int) -> bool:
         """Tell whether i and j are the same record of a stretch of log that stands there twice, as after a restore.
 
         16 equal records in a row, of as many connections, are more than the copies of a name can hold.
         """
-        ids = {self.seen[i].connection} if self.seen[i][1:] == self.seen[j][1:] else set()
+        ids = {self.ids[i]} if self._same(i, j) else set()
         for step in (-1, 1):
             a, b = i + step, j + step
-            while ids and len(ids) < 16 and min(a, b) >= 0 and max(a, b) < len(self.seen):
-                if self.seen[a][1:] != self.seen[b][1:] or self.seen[a].connection in ids:
+            while ids and len(ids) < 16 and min(a, b) >= 0 and max(a, b) < len(self.ids):
+                if not self._same(a, b) or self.ids[a] in ids:
                     break
-                ids.add(self.seen[a].connection)
+                ids.add(self.ids[a])
                 a, b = a + step, b + step
         return len(ids) == 16
 
@@ -1291,7 +1203,7 @@ class Window:
         Ids begin at about 3, and after a start do not come back to where they were.  The copies of a name are
         written at once, whatever stamps they bear, so i and j must be 2 s apart.
         """
-        if self.seen[j].instant < self.seen[i].instant + 2:
+        if self.instants[j] < self.instants[i] + 2:
             return False
         starts = self._starts
         at = bisect.bisect_right(starts, i)
@@ -1300,19 +1212,18 @@ class Window:
     @functools.cached_property
     def _starts(self) -> list[int]:
         """The records before which the server was started."""
-        return [k for k in range(1, len(self.seen) - 1) if self._is_start(k)]
+        return [k for k in range(1, len(self.ids) - 1) if self._is_start(k)]
 
     def _is_start(self, k: int, *, known: bool = True, same: bool = False) -> bool:
         """Tell whether ids begin anew at record k, be it with the `same` id; `known` tells that k + 1 counts."""
-        last, this = self.seen[k - 1], self.seen[k]
-        after = self.seen[k + 1] if known else this
-        anew = this.connection < last.connection + same and this.instant >= last.instant - 1
-        goes_on = this.connection <= after.connection <= this.connection + 50
-        return anew and goes_on and (this.connection <= 10 or last.connection >= after.connection != this.connection)
+        last, this = self.ids[k - 1 : k + 1]
+        after = self.ids[k + 1] if known else this
+        anew = this < last + same and self.instants[k] >= self.instants[k - 1] - 1
+        return anew and this <= after <= this + 50 and (this <= 10 or last >= after != this)
 
-    def _broken_neighbour(self, record: Nearby) -> str | None:
+    def _broken_neighbour(self, i: int) -> str | None:
         """Look at the lines before and after a record for the pieces of a name with a line end."""
-        begin = record.offset - self.base + 1
+        begin = self.offsets[i] - self.base + 1
         end = self.text.find(b"\n", begin)
         if self.text[end + 1 : end + 5].isdigit() and self.text[begin - 3 : begin] == b",0\n":
             return None  # as nearly always
@@ -1323,24 +1234,24 @@ class Window:
             return "the line before it breaks off"
         return None
 
-
-def _stranger(record: Nearby, near: list[Nearby], far: list[Nearby]) -> str | None:
-    """Compare a record with those before and after it."""
-    if not near or not far:
+    def _stranger(self, i: int) -> str | None:
+        """Compare a record with up to 16 before and after it."""
+        low, high = self._within(i)
+        near, far = slice(max(low, i - 16), i), slice(i + 1, min(high, i + 17))
+        if near.start == near.stop or far.start >= far.stop:
+            return None
+        server, servers = self.servers[i], self.servers
+        usual = _usual(servers[near], server)
+        if usual != server and usual == _usual(servers[far], server):
+            return "it names another server host than its neighbours"
+        last, following = self.instants[i - 1], self.instants[i + 1]
+        if last <= following + 2 and not last - 2 <= self.instants[i] <= following + 2:
+            return "its time is not between those of its neighbours"
+        ids, instants = (column[near] + column[far] for column in (self.ids, self.instants))
+        slack = max(1000, 30 * (max(ids) - min(ids)) // max(1, max(instants) - min(instants)))
+        if not min(ids) - slack <= self.ids[i] <= max(ids) + slack:
+            return "its connection id is far from those of its neighbours"
         return None
-    usual = _usual([s.serverhost for s in near], record.serverhost)
-    if usual != record.serverhost and usual == _usual([s.serverhost for s in far], record.serverhost):
-        return "it names another server host than its neighbours"
-    last, following = near[-1].instant, far[0].instant
-    if last <= following + 2 and not last - 2 <= record.instant <= following + 2:
-        return "its time is not between those of its neighbours"
-    others = near + far
-    low, high = min(s.connection for s in others), max(s.connection for s in others)
-    seconds = max(1, max(s.instant for s in others) - min(s.instant for s in others))
-    slack = max(1000, 30 * (high - low) // seconds)
-    if not low - slack <= record.connection <= high + slack:
-        return "its connection id is far from those of its neighbours"
-    return None
 
 
 def _usual(names: list[bytes], mine: bytes) -> bytes:
@@ -1367,12 +1278,6 @@ def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
     return Window(b"\n" + text[: text.rfind(b"\n") + 1], base, clock, lost)
 
 
-# Logins of so many names in one block are judged by reading all records around it.
-MANY_IN_BLOCK = 40
-# The same after so many that are not believed: there may be thousands of forged ones.
-MANY_DOUBTS = 4
-
-
 class Judged(NamedTuple):
     """What stands of the logins in a block: b"user,host" and instant; and what was met and is not believed."""
 
@@ -1383,23 +1288,20 @@ class Judged(NamedTuple):
 
 def judge_block(around: Window, place: Place, late: set[bytes], early: set[bytes]) -> Judged:
     """Find the latest login of each of the names `late`, the earliest of `early`, that nothing contradicts."""
-    names = late | early
-    logins, doubts = around.logins(names, *place[1:]) if names else ({}, [])
-    judged = Judged({}, {}, doubts)
-    many, refuted = len(names) >= MANY_IN_BLOCK or around.is_sparse, 0
-    for name, records in logins.items():
-        records.sort(key=lambda record: record.instant)
-        reasons = {}
-        for wanted, certain, ordered in ((late, judged.latest, records[::-1]), (early, judged.earliest, records)):
-            for record in ordered if name in wanted else ():
-                if record not in reasons:
-                    many = many or refuted >= MANY_DOUBTS
-                    reasons[record] = around.contradiction(record, many=many)
-                    refuted += reasons[record] is not None
-                if reasons[record] is None:
-                    certain[name] = record.instant
+    judged = Judged({}, {}, list(around.torn(*place[1:])))
+    for name, places in around.logins(late | early, *place[1:]).items():
+        places.sort(key=around.instants.__getitem__)
+        reasons: dict[int, str | None] = {}
+        for wanted, certain, ordered in ((late, judged.latest, places[::-1]), (early, judged.earliest, places)):
+            for i in ordered if name in wanted else ():
+                if i not in reasons:
+                    reasons[i] = around.contradiction(i)
+                if reasons[i] is None:
+                    certain[name] = around.instants[i]
                     break
-        doubts += [Doubt(name, record.instant, record.offset, reason) for record, reason in reasons.items() if reason]
+        judged.doubts.extend(
+            Doubt(name, around.instants[i], around.offsets[i], reason) for i, reason in reasons.items() if reason
+        )
     return judged
 
 
@@ -1652,7 +1554,7 @@ class Worker:
         """
         found: set[bytes] = set()
         for begin, _, block in blocks(task.log, *place[1:]):
-            if len(names) >= MANY_IN_BLOCK or any(needle_of(name) in block for name in names):
+            if len(names) > MANY_NEEDLES or any(needle_of(name) in block for name in names):
                 view = self.scanner(task).look(begin, block)
                 bucket.doubt(task.log.path, view.torn)
                 found |= view.names
@@ -1676,8 +1578,8 @@ class Worker:
     def _is_beside_login(self, task: Task, record: tuple[int, int, int]) -> bool:
         _, offset, connection = record
         around = window(task.log, offset, offset + 1, self.scanner(task).clock)
-        logins = [seen for seen in around.seen if seen.connection == connection and not seen.refused]
-        return bool(logins) and not around.contradiction(logins[-1], many=True)
+        logins = [i for i, number in enumerate(around.ids) if number == connection and not around.refused[i]]
+        return bool(logins) and not around.contradiction(logins[-1])
 
     def flush(self) -> None:
         """Judge the earliest login of each name that has a certain one, and report what is known so far."""
