@@ -743,8 +743,11 @@ class LogFile:
             end += len(piece)
             while self._passed + len(self._pieces[0]) < min(offset, end - KEPT):
                 self._passed += len(self._pieces.pop(0))
-        start = offset - self._passed
-        return b"".join(self._pieces)[start : start + size]
+        parts, begin = [], self._passed
+        for piece in self._pieces:
+            parts.append(piece[max(0, offset - begin) : max(0, offset + size - begin)])
+            begin += len(piece)
+        return b"".join(parts)
 
 
 def _not_cached(descriptor: int, offset: int) -> bool:
@@ -1141,13 +1144,11 @@ class Window:
             if s != server or t > at or abs(n - number) > 1000
         ]
 
-    def logins(self, names: Collection[bytes], start: int, stop: int) -> dict[bytes, list[int]]:
-        """Return the logins of some names in [start, stop)."""
-        found: dict[bytes, list[int]] = {}
+    def logins(self, names: Collection[bytes], start: int, stop: int) -> Iterator[int]:
+        """Yield the logins of some names in [start, stop)."""
         for i in range(bisect.bisect_left(self.offsets, start), bisect.bisect_left(self.offsets, stop)):
             if self.names[i] in names and not self.refused[i]:
-                found.setdefault(self.names[i], []).append(i)
-        return found
+                yield i
 
     def torn(self, start: int, stop: int) -> Iterator[Doubt]:
         """Yield what the lines in [start, stop) tell of logins that are torn, or glued to a torn record."""
@@ -1267,8 +1268,67 @@ def _usual(names: list[bytes], mine: bytes) -> bytes:
     return max(counts, key=lambda name: (counts[name], name == mine, name))
 
 
-def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
-    """Read the records around the lines of [start, stop), over the borders of the file where a rotation cut it."""
+Seen = tuple[int, Window, int]  # instant of a record, a window and the place in it
+
+
+class Around:
+    """The text around a block of lines, as in `Window`; of its records only as many are read as a judgement needs."""
+
+    def __init__(self, text: bytes, base: int, clock: Clock, lost: int) -> None:
+        self.text, self.base, self.clock, self.lost = text, base, clock, lost
+
+    @functools.cached_property
+    def window(self) -> Window:
+        """All records."""
+        return Window(self.text, self.base, self.clock, self.lost)
+
+    def logins(self, names: Collection[bytes], place: Place) -> tuple[dict[bytes, list[Seen]], list[Doubt]]:
+        """Return the logins of some names in a block, in the order of the log, and what is torn there."""
+        _, start, stop = place
+        low = max(0, start - self.base)
+        if len(names) <= FEW and self.text.count(LOGIN_MARK, low, low + (1 << 14)) > 64 and "window" not in vars(self):
+            close = self._close_logins(names, low, stop - self.base)
+            if close is not None:
+                return close, []
+        window, found = self.window, dict[bytes, "list[Seen]"]()
+        for i in window.logins(names, start, stop):
+            found.setdefault(window.names[i], []).append((window.instants[i], window, i))
+        return found, list(window.torn(start, stop))
+
+    def _close_logins(self, names: Collection[bytes], low: int, high: int) -> dict[bytes, list[Seen]] | None:
+        """Read only what is close to the logins of a few names; None if they are many, or that is not enough."""
+        found: dict[bytes, list[Seen]] = {name: [] for name in names}
+        for name in names:
+            for at, line in marked_lines(self.text, needle_of(name), low, high):
+                close = self._close(at) if LOGIN_MARK in line else None
+                if close and close[1].names[close[2]] == name and len(found[name]) < FEW:
+                    found[name].append(close)
+                elif LOGIN_MARK in line and (close is None or close[1].names[close[2]] == name):
+                    return None
+        return found
+
+    def _close(self, at: int) -> Seen | None:
+        """Read the records close to the line that starts at a place.
+
+        None unless it is a login with 16 records on either side, and no other within WINDOW bears its id.
+        """
+        low, high = max(0, self.text.rfind(b"\n", 0, max(1, at - CLOSE))), self.text.find(b"\n", at + CLOSE) + 1
+        window = Window(self.text[low : high or len(self.text)], self.base + low, self.clock, self.lost)
+        i = bisect.bisect_left(window.offsets, self.base - 1 + at)
+        if not 16 <= i < len(window.ids) - 16 or window.offsets[i] != self.base - 1 + at or window.refused[i]:
+            return None
+        reach = max(0, at - WINDOW - LONGEST_RECORD), at + WINDOW + LONGEST_RECORD
+        marks = (b"%d,0,CONNECT," % window.ids[i], b"%d,0,FAILED_CONNECT," % window.ids[i])
+        alone = sum(self.text.count(mark, *reach) for mark in marks) == 1
+        return (window.instants[i], window, i) if alone else None
+
+
+# So few names, and so few logins of one, are judged by what is within CLOSE bytes of them, where logins are dense.
+FEW, CLOSE = 8, 6000
+
+
+def around(log: LogFile, start: int, stop: int, clock: Clock) -> Around:
+    """Read the text around the lines of [start, stop), over the borders of the file where a rotation cut it."""
     reach = WINDOW + LONGEST_RECORD
     base = max(0, start - reach)
     text = log.read(base, min(stop + reach, log.end) - base)
@@ -1282,7 +1342,7 @@ def window(log: LogFile, start: int, stop: int, clock: Clock) -> Window:
         base, text = base - len(tail), tail + text
     if log.after is not None and at_end:
         text += b"\n" * (not text.endswith(b"\n")) + log.after.read(0, reach)
-    return Window(b"\n" + text[: text.rfind(b"\n") + 1], base, clock, lost)
+    return Around(b"\n" + text[: text.rfind(b"\n") + 1], base, clock, lost)
 
 
 class Judged(NamedTuple):
@@ -1293,22 +1353,23 @@ class Judged(NamedTuple):
     doubts: list[Doubt]
 
 
-def judge_block(around: Window, place: Place, late: set[bytes], early: set[bytes]) -> Judged:
+def judge_block(text: Around, place: Place, late: set[bytes], early: set[bytes]) -> Judged:
     """Find the latest login of each of the names `late`, the earliest of `early`, that nothing contradicts."""
-    judged = Judged({}, {}, list(around.torn(*place[1:])))
-    for name, places in around.logins(late | early, *place[1:]).items():
-        places.sort(key=around.instants.__getitem__)
+    logins, torn = text.logins(late | early, place)
+    judged = Judged({}, {}, torn)
+    for name, records in logins.items():
+        records.sort(key=operator.itemgetter(0))
         reasons: dict[int, str | None] = {}
-        for wanted, certain, ordered in ((late, judged.latest, places[::-1]), (early, judged.earliest, places)):
-            for i in ordered if name in wanted else ():
-                if i not in reasons:
-                    reasons[i] = around.contradiction(i)
-                if reasons[i] is None:
-                    certain[name] = around.instants[i]
+        for wanted, certain, ordered in ((late, judged.latest, records[::-1]), (early, judged.earliest, records)):
+            for instant, window, i in ordered if name in wanted else ():
+                offset = window.offsets[i]
+                if offset not in reasons:
+                    reasons[offset] = window.contradiction(i)
+                    if reasons[offset]:
+                        judged.doubts.append(Doubt(name, instant, offset, reasons[offset] or ""))
+                if reasons[offset] is None:
+                    certain[name] = instant
                     break
-        judged.doubts.extend(
-            Doubt(name, around.instants[i], around.offsets[i], reason) for i, reason in reasons.items() if reason
-        )
     return judged
 
 
@@ -1452,7 +1513,7 @@ class Worker:
         # Where little is to be read, first and latest logins share most of their blocks, and are judged together.
         self.little = sum(min(task.end - task.start, 2 * TASK) for task in tasks) <= 2 * TASK
         self.scanners: dict[tuple[int, int], Scanner] = {}
-        self.kept: tuple[int, Window] | None = None  # number of a small task, and its records
+        self.kept: tuple[int, Around] | None = None  # number of a small task, and its text
         self.earliest: dict[int, int] = {}  # number of a task: no login read in it is earlier
         self.buckets = {True: Bucket(), False: Bucket()}
 
@@ -1494,13 +1555,13 @@ class Worker:
             reports.append((LENGTH, number, end, task.log.broken))
         self.sink(reports)
 
-    def _window(self, place: Place) -> Window:
-        """Read the records around a block; those of a small task are read together, and kept."""
+    def _around(self, place: Place) -> Around:
+        """Read the text around a block; that of a small task is read as a whole, and kept."""
         task = self.tasks[place[0]]
         if task.log.compressed or task.end - task.start > SMALL_TASK:
-            return window(task.log, place[1], place[2], self.scanner(task).clock)
+            return around(task.log, place[1], place[2], self.scanner(task).clock)
         if self.kept is None or self.kept[0] != place[0]:
-            self.kept = place[0], window(task.log, task.start, task.end, self.scanner(task).clock)
+            self.kept = place[0], around(task.log, task.start, task.end, self.scanner(task).clock)
         return self.kept[1]
 
     def _close(self, number: int, segment: Segment) -> int:
@@ -1521,7 +1582,7 @@ class Worker:
         """
         if names:
             bucket = self.buckets[task.settled]
-            judged = judge_block(self._window(place), place, set(), names)
+            judged = judge_block(self._around(place), place, set(), names)
             bucket.take(judged, task.log.path)
             segment.judged.update(judged.earliest)
             segment.wary = segment.wary.union(names).difference(judged.earliest)
@@ -1532,7 +1593,7 @@ class Worker:
         doubtful: dict[bytes, Place] = {}
         for place in sorted(latest.keys() | first.keys() if self.little else latest):
             late, early = latest.get(place, set()) - segment.wary, first.get(place, set()) - segment.judged
-            judged = judge_block(self._window(place), place, late, early if self.little else early & late)
+            judged = judge_block(self._around(place), place, late, early if self.little else early & late)
             bucket.take(judged, task.log.path)
             doubtful.update(dict.fromkeys(late - judged.latest.keys(), place))
             segment.judged.update(judged.earliest)
@@ -1547,7 +1608,7 @@ class Worker:
             if names:
                 names &= self._named(task, bucket, place, names)
             if names:
-                judged = judge_block(self._window(place), place, names, set())
+                judged = judge_block(self._around(place), place, names, set())
                 bucket.take(judged, task.log.path)
                 if not task.log.compressed:  # that is read from its start, so later ones may follow
                     for name in judged.latest:
@@ -1584,9 +1645,9 @@ class Worker:
 
     def _is_beside_login(self, task: Task, record: tuple[int, int, int]) -> bool:
         _, offset, connection = record
-        around = window(task.log, offset, offset + 1, self.scanner(task).clock)
-        logins = [i for i, number in enumerate(around.ids) if number == connection and not around.refused[i]]
-        return bool(logins) and not around.contradiction(logins[-1])
+        window = around(task.log, offset, offset + 1, self.scanner(task).clock).window
+        logins = [i for i, number in enumerate(window.ids) if number == connection and not window.refused[i]]
+        return bool(logins) and not window.contradiction(logins[-1])
 
     def flush(self) -> None:
         """Judge the earliest login of each name that has a certain one, and report what is known so far."""
@@ -1603,7 +1664,7 @@ class Worker:
         """Judge the first login of each name in the blocks that may hold it."""
         doubtful: set[bytes] = set()
         for place, names in sorted(by_place(bucket.places).items()):
-            judged = judge_block(self._window(place), place, set(), names)
+            judged = judge_block(self._around(place), place, set(), names)
             bucket.take(judged, self.tasks[place[0]].log.path)
             doubtful |= names - judged.earliest.keys()
         for number in sorted(self.earliest, reverse=True):
@@ -1619,7 +1680,7 @@ class Worker:
             names = {name for name in wanted & view.names if view.low < bucket.first[name]}
             if names:
                 place = number, begin, stop
-                bucket.take(judge_block(self._window(place), place, set(), names), task.log.path)
+                bucket.take(judge_block(self._around(place), place, set(), names), task.log.path)
 
 
 def by_place(places: Mapping[bytes, tuple[Place, ...]]) -> dict[Place, set[bytes]]:
