@@ -130,8 +130,8 @@ def random_way(rng: random.Random) -> dict[str, object]:
         "TASK": rng.choice((16 << 20, 16 << 20, 2000, 20_000)),
         "PARALLEL_FROM": rng.choice((24 << 20, 24 << 20, 24 << 20, 0)),
         "MANY_ACCOUNTS": rng.choice((50_000, 50_000, 3)),
-        "MANY_IN_BLOCK": rng.choice((40, 40, 1, 10_000)),
-        "MANY_DOUBTS": rng.choice((4, 0, 10_000)),
+        "MANY_NEEDLES": rng.choice((40, 40, 1, 10_000)),
+        "FEW": rng.choice((8, 0, 10_000)),
         "dense": rng.choice((None, None, True, False)),
     }
 
