@@ -1712,12 +1712,16 @@ def run_tasks(
     for _ in range(workers - 1):
         children.append(_start_child(tasks, clock_of, queue))
     worker = Worker(tasks, clock_of, sink)
+    results = [descriptor for _, descriptor in children]
     while (taken := queue.take()) is not None:
         worker.do(taken)
+        results = [descriptor for descriptor in results if _read_results(descriptor, sink, wait=False)]
         progress.show(sum(task.end - task.start for task in tasks[: taken + 1]), total)
     worker.flush()
-    for pid, results in children:
-        _read_child(pid, results, sink)
+    for descriptor in results:
+        _read_results(descriptor, sink, wait=True)
+    for child in children:
+        _end_child(*child)
 
 
 # fcntl.F_SETPIPE_SZ, which Python names from 3.10 on (linux/fcntl.h).
@@ -1774,14 +1778,28 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _read_child(pid: int, descriptor: int, sink: Sink) -> None:
-    """Take over what a child found; a child that died before its end fails the run."""
-    with os.fdopen(descriptor, "rb") as pipe:
-        while True:
-            size = int.from_bytes(pipe.read(8), "big")
-            if not size:
-                break
-            sink(marshal.loads(pipe.read(size)))  # noqa: S302 - written by our own child
+def _read_results(descriptor: int, sink: Sink, *, wait: bool) -> bool:
+    """Hand on what a child has found so far, or with `wait` all of it; return whether more may come."""
+    while wait or select.select([descriptor], [], [], 0)[0]:
+        size = int.from_bytes(_read_all(descriptor, 8), "big")
+        data = _read_all(descriptor, size)
+        if not size or len(data) < size:
+            return False
+        sink(marshal.loads(data))  # noqa: S302 - written by our own child
+    return True
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    """Read so many bytes; fewer only if the writer is gone."""
+    data = b""
+    while len(data) < size and (piece := os.read(descriptor, size - len(data))):
+        data += piece
+    return data
+
+
+def _end_child(pid: int, descriptor: int) -> None:
+    """Wait for a child's end; one that died before its end fails the run."""
+    os.close(descriptor)
     _, status = os.waitpid(pid, 0)
     if status:
         raise LogError("a worker process ended before its work was done: nothing was stored: run again")
@@ -4152,8 +4170,8 @@ class Collector:
         self.begin()
         for kind in (LOGIN, PROXIED):
             for settled in (True, False):
-                facts = (r for r in reports if r[0] == kind and r[1] is settled)
-                self.store.add(kind, settled, ((*_parted(r[2]), r[3], r[4]) for r in facts))
+                facts = [(*_parted(r[2]), r[3], r[4]) for r in reports if r[0] == kind and r[1] is settled]
+                self.store.add(kind, settled, sorted(facts))  # in the order of the table, where many go much faster
         self.store.add_suspects((*_parted(r[2]), int(r[1]), *r[3:]) for r in reports if r[0] == SUSPECT)
         for report in reports:
             if report[0] == CHANGE:
