@@ -1286,7 +1286,7 @@ class Around:
         """Return the logins of some names in a block, in the order of the log, and what is torn there."""
         _, start, stop = place
         low = max(0, start - self.base)
-        if len(names) <= FEW and self.text.count(LOGIN_MARK, low, low + (1 << 14)) > 64 and "window" not in vars(self):
+        if len(names) <= FEW and "window" not in vars(self) and self._may_be_close(low):
             close = self._close_logins(names, low, stop - self.base)
             if close is not None:
                 return close, []
@@ -1295,34 +1295,45 @@ class Around:
             found.setdefault(window.names[i], []).append((window.instants[i], window, i))
         return found, list(window.torn(start, stop))
 
+    def _may_be_close(self, low: int) -> bool:
+        """Tell that records are dense, and that equal connection ids look equal: none has zeros before it."""
+        return self.text.count(b"CONNECT,", low, low + (1 << 14)) > 100 and not _ZEROS.search(self.text)
+
     def _close_logins(self, names: Collection[bytes], low: int, high: int) -> dict[bytes, list[Seen]] | None:
         """Read only what is close to the logins of a few names; None if they are many, or that is not enough."""
         found: dict[bytes, list[Seen]] = {name: [] for name in names}
         for name in names:
             for at, line in marked_lines(self.text, needle_of(name), low, high):
-                close = self._close(at) if LOGIN_MARK in line else None
-                if close and close[1].names[close[2]] == name and len(found[name]) < FEW:
-                    found[name].append(close)
-                elif LOGIN_MARK in line and (close is None or close[1].names[close[2]] == name):
+                close = self._close(at) if LOGIN_MARK in line and len(found[name]) < FEW else None
+                if close:
+                    _, window, i = close
+                    if window.names[i] == name and not window.refused[i]:
+                        found[name].append(close)
+                elif LOGIN_MARK in line and read_marked(line, self.clock)[:2] != (None, []):
                     return None
         return found
 
     def _close(self, at: int) -> Seen | None:
         """Read the records close to the line that starts at a place.
 
-        None unless it is a login with 16 records on either side, and no other within WINDOW bears its id.
+        None unless it is a record with 16 others on either side, and so is whatever bears its id: all within WINDOW, or
+        the nearest, which contradicts it.
         """
         low, high = max(0, self.text.rfind(b"\n", 0, max(1, at - CLOSE))), self.text.find(b"\n", at + CLOSE) + 1
         window = Window(self.text[low : high or len(self.text)], self.base + low, self.clock, self.lost)
         i = bisect.bisect_left(window.offsets, self.base - 1 + at)
-        if not 16 <= i < len(window.ids) - 16 or window.offsets[i] != self.base - 1 + at or window.refused[i]:
+        if not 16 <= i < len(window.ids) - 16 or window.offsets[i] != self.base - 1 + at:
             return None
         reach = max(0, at - WINDOW - LONGEST_RECORD), at + WINDOW + LONGEST_RECORD
-        marks = (b"%d,0,CONNECT," % window.ids[i], b"%d,0,FAILED_CONNECT," % window.ids[i])
-        alone = sum(self.text.count(mark, *reach) for mark in marks) == 1
-        return (window.instants[i], window, i) if alone else None
+        marks = (b",%d,0,CONNECT," % window.ids[i], b",%d,0,FAILED_CONNECT," % window.ids[i])
+        found = window.ids[16:-16].count(window.ids[i])
+        if found != window.ids.count(window.ids[i]):
+            return None
+        decided = window._by_id(i) or sum(self.text.count(mark, *reach) for mark in marks) == found
+        return (window.instants[i], window, i) if decided else None
 
 
+_ZEROS = expression(rb",0[0-9]+,0,(?:FAILED_)?CONNECT,")
 # So few names, and so few logins of one, are judged by what is within CLOSE bytes of them, where logins are dense.
 FEW, CLOSE = 8, 6000
 

@@ -243,9 +243,9 @@ class Benchmark:
             folder = corpora.plain(self.root, "dense", 100, size.file_size)
             self.add(self.tracker(folder, "dense 10 GB: tracker"))
 
-    def run(self, only: str) -> None:
+    def run(self, only: Sequence[str]) -> None:
         """Measure the chosen contestants in turn, then their memory."""
-        chosen = [one for name, one in self.contestants.items() if only in name or not only]
+        chosen = [one for name, one in self.contestants.items() if not only or any(text in name for text in only)]
         self.contestants = {one.name: one for one in chosen}
         for _ in range(self.size.rounds):
             for contestant in chosen:
@@ -319,7 +319,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the contestants with TEXT in the name")
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="only the contestants with a TEXT in the name")
     parser.add_argument("--rounds", type=int, help="how often each one runs")
     parser.add_argument("--corpus", type=Path, help="folder for the logs; kept for the next run")
     parser.add_argument("--python", default=sys.executable, help="the interpreter to measure")
@@ -332,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="scratch-", dir=root) as scratch:
         benchmark = Benchmark(size, root, Path(scratch), options.python)
         benchmark.build()
-        benchmark.run(options.only)
+        benchmark.run(options.only or ())
         print(benchmark.report())
     return 0
 
