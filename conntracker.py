@@ -4085,7 +4085,7 @@ def store_verdicts(db: sqlite3.Connection, report: Report) -> None:
 
 def collect(config: Config, say: Say) -> int:
     """Read what is new in the logs and keep it; return the exit code."""
-    gc.disable()  # a run makes no cycles that would grow, and to look for them takes a third of its time
+    gc.disable()  # a run makes no cycles that would grow, and to look for them costs time
     lock = _lock(config.sqlite_path)
     if lock is None:
         say("INFO", f"{config.sqlite_path}: another run is at work: nothing done")
