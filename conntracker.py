@@ -609,7 +609,7 @@ class Clock(dict[bytes, int]):
     def find(self, stamp: bytes) -> int | None:
         """Return the instant of a stamp; None if it is no time."""
         try:
-            return self[stamp] or None
+            return self[stamp]
         except ValueError:
             return None
 
@@ -911,7 +911,11 @@ class Scanner:
         middle = operator.itemgetter(slice(self.width, digits))
         middles = set(map(middle, tails))
         odd, wrong = self._learn(middles), _wrongly_cut(tails, digits)
-        plain = [tail for tail in tails if middle(tail) not in odd and tail not in wrong] if odd or wrong else tails
+
+        def is_odd(tail: bytes) -> bool:
+            return middle(tail) in odd or tail in wrong
+
+        plain = [tail for tail in tails if not is_odd(tail)] if odd or wrong else tails
         view = View()
         try:
             self._span(plain, view)
@@ -919,7 +923,7 @@ class Scanner:
             plain, odd = [], middles
         view.names = set(map(self.plain.__getitem__, middles if plain is tails else set(map(middle, plain))))
         if plain is not tails:
-            marks = (at for tail, at in zip(tails, places) if middle(tail) in odd or tail in wrong)
+            marks = (at for tail, at in zip(tails, places) if is_odd(tail))
             for start in sorted({block.rfind(b"\n", 0, at) for at in marks}):
                 self._read_odd(block[start + 1 : block.find(b"\n", start + 1)], begin + start, view)
         return view
@@ -1035,9 +1039,7 @@ def _timed(clock: Clock, *readings: Record | None) -> list[Login]:
 
 def _time_of(record: Record, clock: Clock) -> int | None:
     """Return the instant of a record; None if it has no time, or if a name holds NUL, which no name can."""
-    with contextlib.suppress(ValueError):
-        return clock[record.stamp] if b"\0" not in key_of(record) else None
-    return None
+    return None if b"\0" in key_of(record) else clock.find(record.stamp)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -1076,7 +1078,7 @@ class Window:
     ids: list[int]
     refused: list[bool]
 
-    def __init__(self, text: bytes, base: int, clock: Clock, lost: int = sys.maxsize) -> None:
+    def __init__(self, text: bytes, base: int, clock: Clock, lost: int) -> None:
         self.text, self.base, self.clock, self.lost = text, base, clock, lost
         self.unread: list[int] = []  # where lines start that hold a login's mark and are no records
         odd: set[int] = set()
@@ -1116,7 +1118,7 @@ class Window:
         record = None if line.endswith(QUERY_END) else parse_connection(line)
         if record and (record.is_login or record.operation == b"FAILED_CONNECT") and not parse_glued(line, self.clock):
             instant, refused = self.clock.find(record.stamp), not record.is_login
-            if instant is not None:
+            if instant:
                 yield start, instant, record.serverhost, key_of(record), record.connection, refused
                 return
         if LOGIN_MARK in line:
@@ -1290,14 +1292,19 @@ class Around:
             close = self._close_logins(names, low, stop - self.base)
             if close is not None:
                 return close, []
-        window, found = self.window, dict[bytes, "list[Seen]"]()
+        window = self.window
+        found: dict[bytes, list[Seen]] = {}
         for i in window.logins(names, start, stop):
             found.setdefault(window.names[i], []).append((window.instants[i], window, i))
         return found, list(window.torn(start, stop))
 
     def _may_be_close(self, low: int) -> bool:
         """Tell that records are dense, and that equal connection ids look equal: none has zeros before it."""
-        return self.text.count(b"CONNECT,", low, low + (1 << 14)) > 100 and not _ZEROS.search(self.text)
+        return self.text.count(b"CONNECT,", low, low + (1 << 14)) > 100 and not self._has_zeros
+
+    @functools.cached_property
+    def _has_zeros(self) -> bool:
+        return _ZEROS.search(self.text) is not None
 
     def _close_logins(self, names: Collection[bytes], low: int, high: int) -> dict[bytes, list[Seen]] | None:
         """Read only what is close to the logins of a few names; None if they are many, or that is not enough."""
@@ -1324,11 +1331,12 @@ class Around:
         i = bisect.bisect_left(window.offsets, self.base - 1 + at)
         if not 16 <= i < len(window.ids) - 16 or window.offsets[i] != self.base - 1 + at:
             return None
-        reach = max(0, at - WINDOW - LONGEST_RECORD), at + WINDOW + LONGEST_RECORD
-        marks = (b",%d,0,CONNECT," % window.ids[i], b",%d,0,FAILED_CONNECT," % window.ids[i])
-        found = window.ids[16:-16].count(window.ids[i])
-        if found != window.ids.count(window.ids[i]):
+        number = window.ids[i]
+        found = window.ids[16:-16].count(number)
+        if found != window.ids.count(number):
             return None
+        reach = max(0, at - WINDOW - LONGEST_RECORD), at + WINDOW + LONGEST_RECORD
+        marks = (b",%d,0,CONNECT," % number, b",%d,0,FAILED_CONNECT," % number)
         decided = window._by_id(i) or sum(self.text.count(mark, *reach) for mark in marks) == found
         return (window.instants[i], window, i) if decided else None
 
@@ -1375,9 +1383,9 @@ def judge_block(text: Around, place: Place, late: set[bytes], early: set[bytes])
             for instant, window, i in ordered if name in wanted else ():
                 offset = window.offsets[i]
                 if offset not in reasons:
-                    reasons[offset] = window.contradiction(i)
-                    if reasons[offset]:
-                        judged.doubts.append(Doubt(name, instant, offset, reasons[offset] or ""))
+                    reason = reasons[offset] = window.contradiction(i)
+                    if reason:
+                        judged.doubts.append(Doubt(name, instant, offset, reason))
                 if reasons[offset] is None:
                     certain[name] = instant
                     break
@@ -1508,12 +1516,13 @@ class OtherRecords:
         record = parse_connection(line)
         if record is None or record.retcode or parse_glued(line, self.clock):
             return
-        with contextlib.suppress(ValueError):
-            instant = self.clock[record.stamp]
-            if record.operation == b"PROXY_CONNECT":
-                self.proxied.setdefault(key_of(record), []).append((instant, offset, record.connection))
-            elif record.operation == b"CHANGEUSER" and not record.user:
-                self.changes[record.connection] = max(instant, self.changes.get(record.connection, 0))
+        instant = self.clock.find(record.stamp)
+        if instant is None:
+            return
+        if record.operation == b"PROXY_CONNECT":
+            self.proxied.setdefault(key_of(record), []).append((instant, offset, record.connection))
+        elif record.operation == b"CHANGEUSER" and not record.user:
+            self.changes[record.connection] = max(instant, self.changes.get(record.connection, 0))
 
 
 class Worker:
@@ -1604,7 +1613,11 @@ class Worker:
         doubtful: dict[bytes, Place] = {}
         for place in sorted(latest.keys() | first.keys() if self.little else latest):
             late, early = latest.get(place, set()) - segment.wary, first.get(place, set()) - segment.judged
-            judged = judge_block(self._around(place), place, late, early if self.little else early & late)
+            if not self.little:
+                early &= late
+            if not late | early:
+                continue
+            judged = judge_block(self._around(place), place, late, early)
             bucket.take(judged, task.log.path)
             doubtful.update(dict.fromkeys(late - judged.latest.keys(), place))
             segment.judged.update(judged.earliest)
@@ -1868,9 +1881,9 @@ class Sessions:
                 if match[1] in names and match.start() >= done:
                     done = block.find(b"\n", match.end())
                     record = parse_connection(block[block.rfind(b"\n", 0, match.start()) + 1 : done])
-                    if record and record.connection in self.wanted:
-                        with contextlib.suppress(ValueError):
-                            self._take(record, clock[record.stamp])
+                    instant = clock.find(record.stamp) if record and record.connection in self.wanted else None
+                    if record and instant is not None:
+                        self._take(record, instant)
 
     def _take(self, record: Record, instant: int) -> None:
         connection = record.connection
@@ -2055,9 +2068,9 @@ def _instants(lines: Iterable[bytes], clock: Clock) -> Iterator[int]:
     """Yield the instants of those lines that are records."""
     for line in lines:
         parts = split_line(line.strip(b"\0\r"))
-        with contextlib.suppress(ValueError):
-            if parts:
-                yield clock[parts[0]]
+        instant = clock.find(parts[0]) if parts else None
+        if instant is not None:
+            yield instant
 
 
 _ROTATION = expression(r"\.([0-9]+)(?:\.(?:gz|bz2|xz))?$")
