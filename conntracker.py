@@ -841,15 +841,16 @@ def marked_lines(text: bytes, mark: bytes, low: int = 0, high: int = sys.maxsize
 #
 # Why it is fast and yet exact.  The facts wanted are the first and the latest login of each name and client host.
 # So a block of lines is only asked who logged in there, and between which instants.  Every login bears the mark
-# ",0,CONNECT,".  What stands before it, from the line's start, is its tail: the stamp, the middle
-# ",serverhost,user,host,", and the id.  The set of the middles tells who, min and max of the tails tell when.  No
-# line is looked at for more, until its block turns out to be the first or the latest to name somebody (section
+# ",0,CONNECT,".  What stands before it, from the line's start and without the digits of the id, is its tail: the
+# stamp and the middle ",serverhost,user,host,".  The set of the middles tells who, min and max of the tails tell when.
+# No line is looked at for more, until its block turns out to be the first or the latest to name somebody (section
 # "Work"): only there are lines read by the strict grammar, and judged.
 #
-# The mark is found in two ways: where it is dense, bytes.split cuts the block at all marks at once, and as nearly all
-# ids of a block have as many digits, a slice takes them off; else rfind goes from mark to mark, which passes over
-# queries at 2 GB/s.  A tail that is not of the plain form, for whatever reason (the id had other digits, a name holds
-# the mark, SQL text holds it, the line is torn), is "odd": its line is read by the strict grammar at once.
+# The mark is found in two ways: where it is dense, bytes.rsplit cuts the block at all marks at once; else rfind goes
+# from mark to mark, and passes over queries.  Both search from the right, where CPython needs no table for the mark
+# (Objects/stringlib/fastsearch.h), and pass over 3 to 5 GB/s.  A tail that is not of the plain form, for whatever
+# reason (a name holds the mark, SQL text holds it, the line is torn), is "odd": its line is read by the strict grammar
+# at once.  So is that of a tail with a new middle, unless its line ends like that of a login.
 
 
 Place = tuple[int, int, int]  # number of a task (section "Work"), offsets of start and end of a block of its lines
@@ -883,16 +884,6 @@ class Doubt(NamedTuple):
 TORN = "it is glued to a torn record, or breaks off"
 
 
-def _wrongly_cut(tails: list[bytes], digits: int | None) -> set[bytes]:
-    """Return the tails of which a slice of the id's usual length is no id, though what stands before it looks whole.
-
-    A shorter id and a short host before it can be as long: then the name has a comma, and the tail more than four.
-    """
-    if digits is None or b"".join(tails).count(b",") == 4 * len(tails):
-        return set()
-    return {tail for tail in tails if tail.count(b",") != 4 and not tail[digits:].isdigit()}
-
-
 class Scanner:
     """Looks at the blocks of one log, and remembers what suits it: how dense logins are, and what names mean."""
 
@@ -901,68 +892,41 @@ class Scanner:
         layout = clock.layouts[0]
         # Bytes of a stamp.  Stamps that cannot be compared as text make every tail an odd one.
         self.width = layout.width if layout.sortable else sys.maxsize
+        self.middle = operator.itemgetter(slice(self.width, None))
         self.plain: dict[bytes, bytes] = {}  # b",serverhost,user,host,": b"user,host"
         self.dense = False
 
     def look(self, begin: int, block: bytes) -> View:
         r"""Look at the lines of a block, which starts with b"\n"; the first line stands at offset `begin`."""
-        tails, digits, places = self._dense(block) if self.dense else self._sparse(block)
+        tails, marks = _dense(block) if self.dense else _sparse(block)
         self.dense = len(tails) * 1024 > len(block)
-        middle = operator.itemgetter(slice(self.width, digits))
-        middles = set(map(middle, tails))
-        odd, wrong = self._learn(middles), _wrongly_cut(tails, digits)
-
-        def is_odd(tail: bytes) -> bool:
-            return middle(tail) in odd or tail in wrong
-
-        plain = [tail for tail in tails if not is_odd(tail)] if odd or wrong else tails
-        view = View()
+        view, middles, odd = View(), set(map(self.middle, tails)), []
+        new = middles.difference(self.plain)
+        if new:
+            odd = self._learn(block, new, tails, marks)
+            middles.intersection_update(self.plain)
+            for i, _ in reversed(odd):
+                del tails[i]
         try:
-            self._span(plain, view)
+            self._span(tails, view)
+            view.names = set(map(self.plain.__getitem__, middles))
+            lines = {block.rfind(b"\n", 0, at) for _, at in odd}
         except ValueError:  # some stamp is no time
-            plain, odd = [], middles
-        view.names = set(map(self.plain.__getitem__, middles if plain is tails else set(map(middle, plain))))
-        if plain is not tails:
-            marks = (at for tail, at in zip(tails, places) if is_odd(tail))
-            for start in sorted({block.rfind(b"\n", 0, at) for at in marks}):
-                self._read_odd(block[start + 1 : block.find(b"\n", start + 1)], begin + start, view)
+            lines = {at - 1 for at, _ in marked_lines(block, LOGIN_MARK)}
+        self._read_odd(begin, block, sorted(lines), view)
+        if len(self.plain) > MANY_ACCOUNTS:
+            self.plain = {middle: self.plain[middle] for middle in middles}
         return view
 
-    def _dense(self, block: bytes) -> tuple[list[bytes], int | None, Iterable[int]]:
-        """Return the tails of all logins, where the id begins in them (from the end), and a place in each line."""
-        pieces = block.split(LOGIN_MARK)
-        pieces.pop()
-        tails = [piece.rpartition(b"\n")[2] for piece in pieces]
-        if any(map(operator.eq, tails, pieces)):  # a piece without a line end stands between two marks of one line
-            tails = [b"" if tail == piece else tail for tail, piece in zip(tails, pieces)]
-        last = tails[-1] if tails else b""
-        ends = itertools.accumulate(map(len(LOGIN_MARK).__add__, map(len, pieces)))
-        return tails, last.rfind(b",") + 1 - len(last) or None, ends
-
-    def _sparse(self, block: bytes) -> tuple[list[bytes], int | None, Iterable[int]]:
-        tails, marks = [], []
-        at = block.rfind(LOGIN_MARK)
-        while at >= 0:
-            start, end = block.rfind(b"\n", 0, at), block.find(b"\n", at)
-            # A login may be torn off before a QUERY record.
-            if block[end - 3 : end] != QUERY_END or block.count(b",", start, block.find(LOGIN_MARK, start)) == 4:
-                tails.append(block[start + 1 : block.rfind(b",", start, at) + 1])
-                marks.append(at)
-            at = block.rfind(LOGIN_MARK, 0, start)
-        return tails, None, marks
-
-    def _learn(self, middles: set[bytes]) -> set[bytes]:
-        """Learn what the new ones among the middles of tails mean; return those that are odd."""
-        odd = set()
-        for middle in middles.difference(self.plain):
-            if middle.count(b",") >= 4 and middle[:1] == b"," == middle[-1:] and not _NOT_PLAIN.search(middle):
+    def _learn(self, block: bytes, new: set[bytes], tails: list[bytes], marks: Iterable[int]) -> list[tuple[int, int]]:
+        """Learn what new middles mean, from one line each; return the places of odd tails in the list and the block."""
+        found = [(i, at, middle) for i, (at, middle) in enumerate(zip(marks, map(self.middle, tails))) if middle in new]
+        for middle, at in {middle: at for _, at, middle in found}.items():
+            rest = block[at + len(LOGIN_MARK) : block.find(b"\n", at)]
+            if _is_plain(middle) and block[at - 1 : at].isdigit() and _LOGIN_END.fullmatch(rest):
                 user, _, host = middle[1:-1].partition(b",")[2].rpartition(b",")
                 self.plain[middle] = b"%b,%b" % (user, without_port(host))
-            else:
-                odd.add(middle)
-        if len(self.plain) > MANY_ACCOUNTS:
-            self.plain = {middle: self.plain[middle] for middle in middles - odd}
-        return odd
+        return [(i, at) for i, at, middle in found if middle not in self.plain]
 
     def _span(self, tails: list[bytes], view: View) -> None:
         """Find the instants between which the tails lie; ValueError if a stamp is no time."""
@@ -975,19 +939,60 @@ class Scanner:
         else:  # the order of stamps as text need not be that of instants
             view.span(*(clock[stamp] for stamp in {tail[:width] for tail in tails}))
 
-    def _read_odd(self, line: bytes, offset: int, view: View) -> None:
-        """Read a line with a login's mark by the strict grammar."""
-        login, torn, understood = read_marked(line, self.clock)
-        if login:
-            view.names.add(login[0])
-            view.span(login[1])
-        view.torn += [Doubt(name, instant, offset, TORN) for name, instant in torn]
-        if not understood:
-            view.not_understood.append(offset)
+    def _read_odd(self, begin: int, block: bytes, starts: list[int], view: View) -> None:
+        """Read the lines behind some line ends by the strict grammar."""
+        for start in starts:
+            login, torn, understood = read_marked(block[start + 1 : block.find(b"\n", start + 1)], self.clock)
+            if login:
+                view.names.add(login[0])
+                view.span(login[1])
+            view.torn += [Doubt(name, instant, begin + start, TORN) for name, instant in torn]
+            if not understood:
+                view.not_understood.append(begin + start)
 
 
-# What no middle of a tail should hold: it would be a piece of a QUERY record, or reach into the database's name, or
-# hold what no name does.
+def _dense(block: bytes) -> tuple[list[bytes], Iterable[int]]:
+    """Return the tails of a block, and where their marks stand."""
+    pieces = block.rsplit(LOGIN_MARK)
+    pieces.pop()
+    tails = [piece.rpartition(b"\n")[2].rstrip(_DIGITS) for piece in pieces]
+    if not all(map(operator.contains, pieces, itertools.repeat(ord("\n")))):
+        # A piece without a line end stands between two marks of one line.
+        tails = [tail if b"\n" in piece else b"" for tail, piece in zip(tails, pieces)]
+    return tails, map(operator.add, itertools.accumulate(map(len, pieces)), itertools.count(0, len(LOGIN_MARK)))
+
+
+def _sparse(block: bytes) -> tuple[list[bytes], Iterable[int]]:
+    """Return the same, but for the text of QUERY records, which may hold the mark."""
+    tails, marks = [], []
+    at = block.rfind(LOGIN_MARK)
+    while at >= 0:
+        start = block.rfind(b"\n", 0, at)
+        tail = block[start + 1 : at].rstrip(_DIGITS)
+        if tail.count(b",") == 4 or not _is_query(block, start, at):
+            tails.append(tail)
+            marks.append(at)
+        at = block.rfind(LOGIN_MARK, 0, start)
+    return tails, marks
+
+
+def _is_query(block: bytes, start: int, at: int) -> bool:
+    """Tell that a line is a QUERY record, and that no login was torn off before it."""
+    end = block.find(b"\n", at)
+    return block[end - 3 : end] == QUERY_END and block.count(b",", start, block.find(LOGIN_MARK, start)) != 4
+
+
+_DIGITS = b"0123456789"
+
+
+def _is_plain(middle: bytes) -> bool:
+    """Tell that a middle has the form ",serverhost,user,host,", and holds nothing that no name should hold.
+
+    It would be a piece of a QUERY record, or reach into the database's name.
+    """
+    return middle.count(b",") >= 4 and middle[:1] == b"," == middle[-1:] and not _NOT_PLAIN.search(middle)
+
+
 _NOT_PLAIN = expression(rb",QUERY,|,0,CONNECT,|\0")
 
 Login = tuple[bytes, int]  # b"user,host" and instant
@@ -1093,7 +1098,7 @@ class Window:
 
     def _plain(self, mark: bytes, end: re.Pattern[bytes], odd: set[int]) -> list[Row]:
         """Return the records with a mark whose names are plain ones; the starts of other lines with it go to `odd`."""
-        pieces = self.text.split(mark)
+        pieces = self.text.rsplit(mark)
         rests = [piece.partition(b"\n")[0] for piece in pieces[1:]]
         strange = {rest for rest in set(rests) if not end.fullmatch(rest)}
         ends = itertools.accumulate(map(len(mark).__add__, map(len, pieces)))
@@ -1353,15 +1358,17 @@ def around(log: LogFile, start: int, stop: int, clock: Clock) -> Around:
     text = log.read(base, min(stop + reach, log.end) - base)
     at_end = base + len(text) < stop + reach
     lost = base + len(text) if log.broken and at_end else sys.maxsize
+    begin = 0
     if base:
-        cut = text.find(b"\n") + 1
-        base, text = base + cut, text[cut:]
+        begin = text.find(b"\n") + 1
     elif log.before is not None:
         tail = log.before.tail_text(reach)
         base, text = base - len(tail), tail + text
     if log.after is not None and at_end:
         text += b"\n" * (not text.endswith(b"\n")) + log.after.read(0, reach)
-    return Around(b"\n" + text[: text.rfind(b"\n") + 1], base, clock, lost)
+    end = text.rfind(b"\n") + 1
+    # The byte before a line is a line end: taken along, it saves a copy.
+    return Around(text[begin - 1 : end] if begin else b"\n" + text[:end], base + begin, clock, lost)
 
 
 class Judged(NamedTuple):
@@ -4098,7 +4105,7 @@ def store_verdicts(db: sqlite3.Connection, report: Report) -> None:
 
 def collect(config: Config, say: Say) -> int:
     """Read what is new in the logs and keep it; return the exit code."""
-    gc.disable()  # a run makes no cycles that would grow, and to look for them costs time
+    _tune_memory()
     lock = _lock(config.sqlite_path)
     if lock is None:
         say("INFO", f"{config.sqlite_path}: another run is at work: nothing done")
@@ -4129,6 +4136,14 @@ def collect(config: Config, say: Say) -> int:
         what = f"{path}: {count} lines not understood, at offset {places}"
         say("WARN", f"{what}: a name with a line end, or a torn record")
     return 1 if unreadable or broken else 0
+
+
+def _tune_memory() -> None:
+    """Leave out what a short-lived process does not need of its memory management."""
+    gc.disable()  # a run makes no cycles that would grow, and to look for them costs time
+    # glibc hands the memory of each text back to the system and asks for it anew, which costs more than to read it,
+    # until it has seen a larger piece come and go (mallopt(3), M_MMAP_THRESHOLD).  This one is never touched.
+    bytes(16 * BLOCK)
 
 
 def ask_server(config: Config, store: Store) -> Inventory | InventoryError:
