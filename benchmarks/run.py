@@ -179,13 +179,15 @@ class Benchmark:
         shutil.copy(PROGRAM, library)
         subprocess.run([self.python, "-m", "compileall", "-q", str(library)], check=True)
         start = f"import sys\n\nsys.path.insert(0, {str(library)!r})\n\nimport conntracker\n\n"
-        command.write_text(f"{start}sys.exit(conntracker.main())\n")
+        command.write_text(f"#!{shutil.which(self.python)} -IS\n{start}sys.exit(conntracker.main())\n")
+        command.chmod(0o755)
         return command
 
     def tracker(self, folder: Path, name: str, options: Sequence[str] = (), program: Path | None = None) -> Contestant:
         """Return the tracker over a folder with a database of its own."""
         database = self.scratch / f"{name}.sqlite"
-        command = [self.python, str(program or self.installed), "--config", str(self.scratch / "empty.ini")]
+        command = [self.python, str(program)] if program else [str(self.installed)]
+        command += ["--config", str(self.scratch / "empty.ini")]
         command += ["--audit-log-path", str(folder), "--sqlite-path", str(database), *options]
         return Contestant(name, command, sorted(folder.iterdir()), database)
 
