@@ -841,10 +841,10 @@ def marked_lines(text: bytes, mark: bytes, low: int = 0, high: int = sys.maxsize
 #
 # Why it is fast and yet exact.  The facts wanted are the first and the latest login of each name and client host.
 # So a block of lines is only asked who logged in there, and between which instants.  Every login bears the mark
-# ",0,CONNECT,".  What stands before it, from the line's start and without the digits of the id, is its tail: the
-# stamp and the middle ",serverhost,user,host,".  The set of the middles tells who, min and max of the tails tell when.
-# No line is looked at for more, until its block turns out to be the first or the latest to name somebody (section
-# "Work"): only there are lines read by the strict grammar, and judged.
+# ",0,CONNECT,".  What stands before it, from the line end before its line and without the digits of the id, is its
+# tail: line end, stamp and the middle ",serverhost,user,host,".  The set of the middles tells who, min and max of the
+# tails tell when.  No line is looked at for more, until its block turns out to be the first or the latest to name
+# somebody (section "Work"): only there are lines read by the strict grammar, and judged.
 #
 # The mark is found in two ways: where it is dense, bytes.rsplit cuts the block at all marks at once; else rfind goes
 # from mark to mark, and passes over queries.  Both search from the right, where CPython needs no table for the mark
@@ -890,8 +890,8 @@ class Scanner:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         layout = clock.layouts[0]
-        # Bytes of a stamp.  Stamps that cannot be compared as text make every tail an odd one.
-        self.width = layout.width if layout.sortable else sys.maxsize
+        # Bytes of line end and stamp.  Stamps that cannot be compared as text make every tail an odd one.
+        self.width = layout.width + 1 if layout.sortable else sys.maxsize
         self.middle = operator.itemgetter(slice(self.width, None))
         self.plain: dict[bytes, bytes] = {}  # b",serverhost,user,host,": b"user,host"
         self.dense = False
@@ -903,7 +903,7 @@ class Scanner:
         view, middles, odd = View(), set(map(self.middle, tails)), []
         new = middles.difference(self.plain)
         if new:
-            odd = self._learn(block, new, tails, marks)
+            odd = self._learn(block, new, list(map(self.middle, tails)), list(marks))
             middles.intersection_update(self.plain)
             for i, _ in reversed(odd):
                 del tails[i]
@@ -918,26 +918,26 @@ class Scanner:
             self.plain = {middle: self.plain[middle] for middle in middles}
         return view
 
-    def _learn(self, block: bytes, new: set[bytes], tails: list[bytes], marks: Iterable[int]) -> list[tuple[int, int]]:
-        """Learn what new middles mean, from one line each; return the places of odd tails in the list and the block."""
-        found = [(i, at, middle) for i, (at, middle) in enumerate(zip(marks, map(self.middle, tails))) if middle in new]
-        for middle, at in {middle: at for _, at, middle in found}.items():
+    def _learn(self, block: bytes, new: set[bytes], middles: list[bytes], marks: list[int]) -> list[tuple[int, int]]:
+        """Learn what new middles mean, from one line each; return the places of odd ones in the list and the block."""
+        found = [*itertools.compress(range(len(middles)), map(new.__contains__, middles))]
+        for middle, at in {middles[i]: marks[i] for i in found}.items():
             rest = block[at + len(LOGIN_MARK) : block.find(b"\n", at)]
             if _is_plain(middle) and block[at - 1 : at].isdigit() and _LOGIN_END.fullmatch(rest):
                 user, _, host = middle[1:-1].partition(b",")[2].rpartition(b",")
                 self.plain[middle] = b"%b,%b" % (user, without_port(host))
-        return [(i, at) for i, at, middle in found if middle not in self.plain]
+        return [(i, marks[i]) for i in found if middles[i] not in self.plain]
 
     def _span(self, tails: list[bytes], view: View) -> None:
         """Find the instants between which the tails lie; ValueError if a stamp is no time."""
         if not tails:
             return
         clock, width = self.clock, self.width
-        low, high = clock[min(tails)[:width]], clock[max(tails)[:width]]
+        low, high = clock[min(tails)[1:width]], clock[max(tails)[1:width]]
         if clock.is_steady(low, high):
             view.span(low, high)
         else:  # the order of stamps as text need not be that of instants
-            view.span(*(clock[stamp] for stamp in {tail[:width] for tail in tails}))
+            view.span(*(clock[stamp] for stamp in {tail[1:width] for tail in tails}))
 
     def _read_odd(self, begin: int, block: bytes, starts: list[int], view: View) -> None:
         """Read the lines behind some line ends by the strict grammar."""
@@ -955,10 +955,8 @@ def _dense(block: bytes) -> tuple[list[bytes], Iterable[int]]:
     """Return the tails of a block, and where their marks stand."""
     pieces = block.rsplit(LOGIN_MARK)
     pieces.pop()
-    tails = [piece.rpartition(b"\n")[2].rstrip(_DIGITS) for piece in pieces]
-    if not all(map(operator.contains, pieces, itertools.repeat(ord("\n")))):
-        # A piece without a line end stands between two marks of one line.
-        tails = [tail if b"\n" in piece else b"" for tail, piece in zip(tails, pieces)]
+    # A piece without a line end stands between two marks of one line, and has an odd tail: its last byte.
+    tails = [piece[piece.rfind(b"\n") :].rstrip(_DIGITS) for piece in pieces]
     return tails, map(operator.add, itertools.accumulate(map(len, pieces)), itertools.count(0, len(LOGIN_MARK)))
 
 
@@ -968,7 +966,7 @@ def _sparse(block: bytes) -> tuple[list[bytes], Iterable[int]]:
     at = block.rfind(LOGIN_MARK)
     while at >= 0:
         start = block.rfind(b"\n", 0, at)
-        tail = block[start + 1 : at].rstrip(_DIGITS)
+        tail = block[start:at].rstrip(_DIGITS)
         if tail.count(b",") == 4 or not _is_query(block, start, at):
             tails.append(tail)
             marks.append(at)
