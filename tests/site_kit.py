@@ -148,10 +148,10 @@ class Site:
             start_new_session=True,
         )
 
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
+    def rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         """Ask the database."""
         with closing(sqlite3.connect(self.database, timeout=30)) as connection:
-            return connection.execute(query).fetchall()
+            return connection.execute(query, values).fetchall()
 
     def logins(self) -> Truth:
         """Return first and last certain login of every account."""
@@ -160,9 +160,9 @@ class Site:
         )
         return {(bytes(user), bytes(host)): (first, last) for user, host, first, last in rows}
 
-    def suspects(self) -> dict[Account, int]:
-        """Return the newest suspect login of every account that has one."""
-        rows = self.rows("SELECT user, host, MAX(seen) FROM suspect GROUP BY user, host")
+    def suspects(self, but: str = "") -> dict[Account, int]:
+        """Return the newest suspect login of every account that has one, but for those with a certain reason."""
+        rows = self.rows("SELECT user, host, MAX(seen) FROM suspect WHERE reason <> ? GROUP BY user, host", but)
         return {(bytes(user), bytes(host)): seen for user, host, seen in rows}
 
     def gaps(self) -> list[tuple[Any, ...]]:
