@@ -208,6 +208,9 @@ ODD_LOGS = {
     + stamped(19, b"x,0,CONNECT,yyyyyyyyyyyyyyyyy,db01,root,localhost,19,0,CONNECT,,,0")
     + stamped(20, b"x,0,CONNECT,yyyyyyyyyyyyyyyyy,db01,root,localhost,20,0,FAILED_CONNECT,,,1045")
     + sessions_from(21, 9),
+    "two marks in a line, and each looks like a login of somebody known": sessions_from(10, 90)
+    + stamped(100, b"app0,localhost,7,0,CONNECT,20260302 08:01:40,db01,app1,localhost,100,0,CONNECT,,,0")
+    + sessions_from(101, 90),
     "a record that breaks off, before logins of a name that looks so": sessions_from(990, 3)
     + stamped(993, b"a,localhost,7,0,CONNECT,")
     + sessions_from(994, 26)
