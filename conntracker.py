@@ -1646,8 +1646,8 @@ class Worker:
     def _named(self, task: Task, bucket: Bucket, place: Place, names: set[bytes]) -> set[bytes]:
         """Return the names that may have logged in within a block; nothing if it surely was none of those given.
 
-        What was a name on the first look may be odd on this one, and is then read at once: which ids are odd ones
-        depends on the blocks seen before.
+        What was a name on the first look may be odd on this one, and is then read at once: which middles are known
+        depends on the blocks looked at before.
         """
         found: set[bytes] = set()
         for begin, _, block in blocks(task.log, *place[1:]):
