@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from typing import IO
     from typing import Any
     from typing import AnyStr
+    from typing import ClassVar
     from typing import NamedTuple
     from typing import NoReturn
     from typing import TypeVar
@@ -119,6 +120,8 @@ WINDOW = 64 * 1024
 LONGEST_RECORD = 8 * 1024
 # Bytes that a compressed log keeps of what it gave, for the windows of two neighbouring blocks overlap.
 KEPT = 2 * (BLOCK + WINDOW)
+# Logs of which a process keeps what it has learnt: names, the instants of stamps, the place in a compressed log.
+LOGS_IN_MEMORY = 4
 # Bytes kept of a file's start, and of those before a position, to know the file again.
 FINGERPRINT = 256
 # Names that are looked for one by one in a block; more are looked up in what the block tells.
@@ -667,6 +670,8 @@ class LogFile:
     last record.  `before` and `after` are the logs that were written before and after it.
     """
 
+    _streaming: ClassVar[list[LogFile]] = []  # those that are being decompressed, the one begun last at the end
+
     def __init__(self, path: str, descriptor: int) -> None:
         """Take an open file; raises OSError."""
         status = os.fstat(descriptor)
@@ -717,6 +722,14 @@ class LogFile:
         """Forget the place in a compressed log."""
         self._stream, self._pieces, self._passed = None, [], 0
 
+    def _begin_stream(self) -> IO[bytes]:
+        """Begin to read a compressed log from its start; of other logs only those read last keep their place."""
+        others = [log for log in self._streaming if log is not self]
+        for log in (self, *others[: 1 - LOGS_IN_MEMORY]):
+            log.rewind()
+        self._streaming[:] = [*others[1 - LOGS_IN_MEMORY :], self]
+        return _open_compressed(self.path, self.descriptor)
+
     def tail_text(self, size: int) -> bytes:
         """Return the whole lines in the last `size` bytes."""
         if self.compressed and self.end == sys.maxsize:
@@ -735,8 +748,7 @@ class LogFile:
     def _decompress(self, offset: int, size: int) -> bytes:
         """Read on in the stream, which keeps its last pieces; what lies further back costs a new start."""
         if self._stream is None or offset < self._passed:
-            self.rewind()
-            self._stream = _open_compressed(self.path, self.descriptor)
+            self._stream = self._begin_stream()
         end = self._passed + sum(map(len, self._pieces))
         while end < offset + size and (piece := self._stream.read(BLOCK)):
             self._pieces.append(piece)
@@ -1546,6 +1558,8 @@ class Worker:
         """Return the scanner of a task's log."""
         name = id(task.log), task.fold
         if name not in self.scanners:
+            if len(self.scanners) >= LOGS_IN_MEMORY:
+                self.scanners.clear()
             self.scanners[name] = Scanner(self.clock_of(task))
         return self.scanners[name]
 
@@ -2216,6 +2230,8 @@ class Clocks:
         """Return the clock that reads a log's stamps."""
         name = id(log), fold
         if name not in self.clocks:
+            if len(self.clocks) >= LOGS_IN_MEMORY:
+                self.clocks.clear()
             self.clocks[name] = Clock(self.layout, self.zone, fold, log.modified // 10**9)
         return self.clocks[name]
 

@@ -742,6 +742,24 @@ def test_21_a_line_of_100_mb_within_bounded_memory(site: Site, pen: Pen, newline
         assert site.logins() == pen.truth
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_21_many_logs_take_no_more_memory_than_few(site: Site, pen: Pen, packed: bool) -> None:
+    peaks = []
+    for count in (5, 30):
+        for log in site.logs.iterdir():
+            log.unlink()
+        for number in range(count, 0, -1):
+            text = pen.sessions(6000)
+            path = site.logs / f"{LOG_NAME}.{number}{'.gz' if packed else ''}"
+            path.write_bytes(gzip.compress(text, 1) if packed else text)
+        site.write(pen.sessions(20))
+        site.database.unlink(missing_ok=True)
+        process = site.start("--max-workers", "1")
+        peaks.append(peak_memory(process))
+        assert process.returncode == 0
+    assert peaks[1] < peaks[0] + 6_000_000
+
+
 def test_22_hostile_names_are_stored_raw_and_shown_inert(site: Site, pen: Pen) -> None:
     names = (
         b"com,ma",
