@@ -925,7 +925,7 @@ class Scanner:
             lines = {block.rfind(b"\n", 0, at) for _, at in odd}
         except ValueError:  # some stamp is no time
             lines = {at - 1 for at, _ in marked_lines(block, LOGIN_MARK)}
-        self._read_odd(begin, block, sorted(lines), view)
+        self._read_odd(begin, block, lines, view)
         if len(self.plain) > MANY_ACCOUNTS:
             self.plain = {middle: self.plain[middle] for middle in middles}
         return view
@@ -951,9 +951,9 @@ class Scanner:
         else:  # the order of stamps as text need not be that of instants
             view.span(*(clock[stamp] for stamp in {tail[1:width] for tail in tails}))
 
-    def _read_odd(self, begin: int, block: bytes, starts: list[int], view: View) -> None:
+    def _read_odd(self, begin: int, block: bytes, starts: set[int], view: View) -> None:
         """Read the lines behind some line ends by the strict grammar."""
-        for start in starts:
+        for start in sorted(starts):
             login, torn, understood = read_marked(block[start + 1 : block.find(b"\n", start + 1)], self.clock)
             if login:
                 view.names.add(login[0])
@@ -969,7 +969,12 @@ def _dense(block: bytes) -> tuple[list[bytes], Iterable[int]]:
     pieces.pop()
     # A piece without a line end stands between two marks of one line, and has an odd tail: its last byte.
     tails = [piece[piece.rfind(b"\n") :].rstrip(_DIGITS) for piece in pieces]
-    return tails, map(operator.add, itertools.accumulate(map(len, pieces)), itertools.count(0, len(LOGIN_MARK)))
+    return tails, _marks(pieces, LOGIN_MARK)
+
+
+def _marks(pieces: list[bytes], mark: bytes) -> Iterator[int]:
+    """Tell where the mark stands behind each of the pieces that a text was cut into at it."""
+    return map(operator.add, itertools.accumulate(map(len, pieces)), itertools.count(0, len(mark)))
 
 
 def _sparse(block: bytes) -> tuple[list[bytes], Iterable[int]]:
@@ -1111,9 +1116,8 @@ class Window:
         pieces = self.text.rsplit(mark)
         rests = [piece.partition(b"\n")[0] for piece in pieces[1:]]
         strange = {rest for rest in set(rests) if not end.fullmatch(rest)}
-        ends = itertools.accumulate(map(len(mark).__add__, map(len, pieces)))
         known, refused, rows = self.clock.get, mark == REFUSED_MARK, []
-        for at, piece, rest in zip(ends, pieces, rests):
+        for at, piece, rest in zip(_marks(pieces, mark), pieces, rests):
             head = piece.rpartition(b"\n")[2]
             fields = head.split(b",")
             # A piece without a line end stands between two marks of one line.
@@ -1122,9 +1126,9 @@ class Window:
                 instant = known(stamp) or self.clock.find(stamp)
                 if instant and number.isdigit():
                     name = user + b"," + (without_port(host) if b":" in host else host)
-                    rows.append((at - len(mark) - len(head), instant, server, name, int(number), refused))
+                    rows.append((at - len(head), instant, server, name, int(number), refused))
                     continue
-            odd.add(self.text.rfind(b"\n", 0, at - len(mark)) + 1)
+            odd.add(self.text.rfind(b"\n", 0, at) + 1)
         return rows
 
     def _odd(self, start: int) -> Iterator[Row]:
