@@ -161,7 +161,7 @@ class Site:
         return {(bytes(user), bytes(host)): (first, last) for user, host, first, last in rows}
 
     def suspects(self, but: str = "") -> dict[Account, int]:
-        """Return the newest suspect login of every account that has one, but for those with a certain reason."""
+        """Return the newest suspect login of every account that has one; those with the reason `but` are left out."""
         rows = self.rows("SELECT user, host, MAX(seen) FROM suspect WHERE reason <> ? GROUP BY user, host", but)
         return {(bytes(user), bytes(host)): seen for user, host, seen in rows}
 
