@@ -1201,7 +1201,7 @@ class Window:
         before = places[bisect.bisect_left(places, low) : at]
         after = places[at + 1 : bisect.bisect_left(places, high)]
         for j in heapq.merge(reversed(before), after, key=lambda j: abs(self.offsets[j] - self.offsets[i])):
-            if not self._repeated(i, j) and not self._started(min(i, j), max(i, j), high):
+            if not self._repeated(i, j, range(low, high)) and not self._started(min(i, j), max(i, j), high):
                 return f"its connection id {'was also refused' if self.refused[j] else 'stands in two logins'}"
         return None
 
@@ -1209,7 +1209,7 @@ class Window:
         """Tell whether two records say the same."""
         return all(row[i] == row[j] for row in (self.ids, self.instants, self.names, self.servers, self.refused))
 
-    def _repeated(self, i: int, j: int) -> bool:
+    def _repeated(self, i: int, j: int, within: range) -> bool:
         """Tell whether i and j are the same record of a stretch of log that stands there twice, as after a restore.
 
         16 equal records in a row, of as many connections, are more than the copies of a name can hold.
@@ -1217,7 +1217,7 @@ class Window:
         ids = {self.ids[i]} if self._same(i, j) else set()
         for step in (-1, 1):
             a, b = i + step, j + step
-            while ids and len(ids) < 16 and min(a, b) >= 0 and max(a, b) < len(self.ids):
+            while ids and len(ids) < 16 and a in within and b in within:
                 if not self._same(a, b) or self.ids[a] in ids:
                     break
                 ids.add(self.ids[a])
@@ -1307,7 +1307,8 @@ class Around:
         """Return the logins of some names in a block, in the order of the log, and what is torn there."""
         _, start, stop = place
         low = max(0, start - self.base)
-        if len(names) <= FEW and "window" not in vars(self) and self._may_be_close(low):
+        dense = self.text.count(b"CONNECT,", low, low + (1 << 14)) > 100
+        if dense and len(names) <= FEW and "window" not in vars(self):
             close = self._close_logins(names, low, stop - self.base)
             if close is not None:
                 return close, []
@@ -1316,14 +1317,6 @@ class Around:
         for i in window.logins(names, start, stop):
             found.setdefault(window.names[i], []).append((window.instants[i], window, i))
         return found, list(window.torn(start, stop))
-
-    def _may_be_close(self, low: int) -> bool:
-        """Tell that records are dense, and that equal connection ids look equal: none has zeros before it."""
-        return self.text.count(b"CONNECT,", low, low + (1 << 14)) > 100 and not self._has_zeros
-
-    @functools.cached_property
-    def _has_zeros(self) -> bool:
-        return _ZEROS.search(self.text) is not None
 
     def _close_logins(self, names: Collection[bytes], low: int, high: int) -> dict[bytes, list[Seen]] | None:
         """Read only what is close to the logins of a few names; None if they are many, or that is not enough."""
@@ -1354,13 +1347,13 @@ class Around:
         found = window.ids[16:-16].count(number)
         if found != window.ids.count(number):
             return None
-        reach = max(0, at - WINDOW - LONGEST_RECORD), at + WINDOW + LONGEST_RECORD
-        marks = (b",%d,0,CONNECT," % number, b",%d,0,FAILED_CONNECT," % number)
-        decided = window._by_id(i) or sum(self.text.count(mark, *reach) for mark in marks) == found
+        reach = slice(max(0, at - WINDOW - LONGEST_RECORD), at + WINDOW + LONGEST_RECORD)
+        # Without the comma before it, so that an id with zeros before it is found as well.
+        marks = b"%d,0,CONNECT," % number, b"%d,0,FAILED_CONNECT," % number
+        decided = window._by_id(i) or sum(len(self.text[reach].rsplit(mark)) - 1 for mark in marks) == found
         return (window.instants[i], window, i) if decided else None
 
 
-_ZEROS = expression(rb",0[0-9]+,0,(?:FAILED_)?CONNECT,")
 # So few names, and so few logins of one, are judged by what is within CLOSE bytes of them, where logins are dense.
 FEW, CLOSE = 8, 6000
 
@@ -1669,7 +1662,7 @@ class Worker:
         """
         found: set[bytes] = set()
         for begin, _, block in blocks(task.log, *place[1:]):
-            if len(names) > MANY_NEEDLES or any(needle_of(name) in block for name in names):
+            if len(names) > MANY_NEEDLES or any(block.rfind(needle_of(name)) >= 0 for name in names):
                 view = self.scanner(task).look(begin, block)
                 bucket.doubt(task.log.path, view.torn)
                 found |= view.names

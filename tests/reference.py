@@ -208,11 +208,11 @@ class Reading:
         return False
 
     def stands_twice(self, i: int, j: int) -> bool:
-        """Tell whether a whole stretch of log stands there twice: 16 different records in a row."""
-        numbers = set()
+        """Tell whether a whole stretch of log stands there twice: 16 different records in a row, all in the window."""
+        numbers, within = set(), {i, *self.near(i)}
         for step in (-1, 1):
             a, b = i, j
-            while min(a, b) >= 0 and max(a, b) < len(self.logins) and self.logins[a][2:] == self.logins[b][2:]:
+            while {a, b} <= within and self.logins[a][2:] == self.logins[b][2:]:
                 numbers.add(self.logins[a].number)
                 if len(numbers) == STRETCH:
                     return True
