@@ -2050,12 +2050,14 @@ def plan(logs: list[LogFile], unreadable: list[str], known: list[Known], clocks:
         else:
             log.known = None
             _look_at_head(log, clocks)
-    logs.sort(key=_by_age)
+    logs = sorted(_without_copies(logs), key=_by_age)
     _mark_live(logs)
     for log in logs:
         if not log.unchanged:
             log.known = _continued(log, known)
     found = {id(log.known) for log in logs}
+    # A log may hold two known ones: itself and the one that it was being copied from.
+    found.update(id(k) for k in known if id(k) not in found and any(_holds(log, k) for log in logs))
     tails = [k for k in known if k.live]
     tails_unchanged = all(any(log.known is k and log.unchanged and log.live for log in logs) for k in tails)
     for log in logs:
@@ -2071,6 +2073,25 @@ def plan(logs: list[LogFile], unreadable: list[str], known: list[Known], clocks:
         tails_found=all(id(k) in found for k in tails),
         tails_unchanged=tails_unchanged,
     )
+
+
+def _without_copies(logs: list[LogFile]) -> list[LogFile]:
+    """Leave out logs that are just being copied or compressed: the original tells all that they can."""
+    plain: dict[bytes, list[LogFile]] = {}
+    for log in logs:
+        if log.head and not log.compressed:
+            plain.setdefault(log.head, []).append(log)
+    return [log for log in logs if not any(_is_copy(log, other) for other in plain.get(log.head, ()))]
+
+
+def _is_copy(log: LogFile, other: LogFile) -> bool:
+    """Tell that another plain log, with the same head, holds all of this one; of two equal ones, one is the copy."""
+    if log.compressed:
+        return os.path.splitext(log.path)[0] == other.path
+    if other is log or (log.size, other.path) > (other.size, log.path):
+        return False
+    kept = min(FINGERPRINT, log.size)
+    return log.read(log.size - kept, kept) == other.read(log.size - kept, kept)
 
 
 def _look_at_head(log: LogFile, clocks: Clocks) -> None:
@@ -2110,12 +2131,14 @@ def _mark_live(logs: list[LogFile]) -> None:
 
 def _continued(log: LogFile, known: list[Known]) -> Known | None:
     """Return the known log that this one continues."""
-    mine = [k for k in known if k.before and log.head.startswith(k.head)]
-    mine.sort(key=lambda k: ((k.device, k.inode) != (log.device, log.inode), -k.end))
-    for k in mine:
-        if (log.compressed or log.size >= k.end) and log.read(k.end - len(k.before), len(k.before)) == k.before:
-            return k
-    return None
+    nearest_first = sorted(known, key=lambda k: ((k.device, k.inode) != (log.device, log.inode), -k.end))
+    return next((k for k in nearest_first if _holds(log, k)), None)
+
+
+def _holds(log: LogFile, k: Known) -> bool:
+    """Tell that a log holds all that was read of a known one."""
+    alike = bool(k.before) and log.head.startswith(k.head) and (log.compressed or log.size >= k.end)
+    return alike and log.read(k.end - len(k.before), len(k.before)) == k.before
 
 
 def _bound(log: LogFile, tails_unchanged: bool) -> None:

@@ -120,10 +120,13 @@ def short(accounts: dict[Account, object]) -> dict[Account, object]:
     return {account: seen for account, seen in accounts.items() if len(account[0]) <= 1000}
 
 
-def random_way(rng: random.Random) -> dict[str, object]:
-    """Choose sizes that decide which way the bytes take through the program; the facts must not depend on it."""
+def random_way(rng: random.Random, longest: int) -> dict[str, object]:
+    """Choose sizes that decide which way the bytes take through the program; the facts must not depend on it.
+
+    Of a line longer than a block only the end is read, so a block holds the longest line.
+    """
     return {
-        "BLOCK": rng.choice((256 * 1024, 256 * 1024, 700, 1000, 4000, 20_000)),
+        "BLOCK": max(longest, rng.choice((256 * 1024, 256 * 1024, 700, 1000, 4000, 20_000))),
         "TASK": rng.choice((16 << 20, 16 << 20, 2000, 20_000)),
         "PARALLEL_FROM": rng.choice((24 << 20, 24 << 20, 24 << 20, 0)),
         "MANY_ACCOUNTS": rng.choice((50_000, 50_000, 3)),
@@ -180,13 +183,27 @@ class Collector:
             files[-1] += piece
             self.said += self.collect(site)
             if len(files) == 1 and name == LOG_NAME and rng.random() < 0.3 and files[0].endswith(b"\n"):
-                site.rotate()
                 if renamed:
+                    site.rotate()
                     name = f"{LOG_NAME}.1"
+                    continue
+                if rng.random() < 0.3:
+                    self.said += self.copy_and_truncate(rng, site)
                 else:
-                    files.append(b"")
-                    self.said += self.pack(rng, site)
+                    site.rotate()
+                files.append(b"")
+                self.said += self.pack(rng, site)
         return files
+
+    def copy_and_truncate(self, rng: random.Random, site: Site) -> str:
+        """Rotate as copytruncate does; run while the copy is half written; return what went wrong."""
+        copy, text, said = site.logs / f"{LOG_NAME}.1", site.log.read_bytes(), ""
+        if rng.random() < 0.5:
+            copy.write_bytes(text[: rng.randrange(len(text) + 1)])
+            said = self.collect(site)
+        copy.write_bytes(text)
+        site.log.write_bytes(b"")
+        return said
 
     def pack(self, rng: random.Random, site: Site) -> str:
         """Compress the rotated log, or not; run while it is half written; return what went wrong."""
@@ -218,7 +235,7 @@ class Collector:
             log = rng.choice(paths).read_bytes()
         if rng.random() < 0.5:
             log = mutate(rng, log, 6, (*TOKENS, b"\n", b"\n\n"))
-        self.way = random_way(rng)
+        self.way = random_way(rng, max(map(len, log.split(b"\n"))) + 1)
         site = Site(self.folder / "site")
         files = self.write_in_steps(rng, site, log)
         said = self.said + self.collect(site)

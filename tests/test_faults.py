@@ -286,6 +286,34 @@ def test_08_a_compressed_log_that_is_still_being_written(site: Site, pen: Pen) -
     assert site.logins() == pen.truth
 
 
+def renamed(pen: Pen) -> bytes:
+    """Write the log of a host that was renamed; one of its first records bears the new name, and is suspect."""
+    begun, odd, later = pen.sessions(3), pen.session((b"odd", b"h")), pen.sessions(20)
+    del pen.truth[b"odd", b"h"]
+    return begun + odd.replace(b",db01,", b",new,") + later + pen.sessions(3000).replace(b",db01,", b",new,")
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+@pytest.mark.parametrize("suffix", ["gz", "xz"])
+def test_08_a_log_is_just_being_compressed(site: Site, suffix: str, quarters: int) -> None:
+    pen = Pen(number=70_000)
+    site.write(renamed(pen))
+    site.rotate()
+    site.write(pen.sessions(5, prefix=b"later"))
+    original, packed = site.logs / f"{LOG_NAME}.1", site.logs / f"{LOG_NAME}.1.{suffix}"
+    whole = PACKERS[suffix](original.read_bytes())
+    packed.write_bytes(whole[: len(whole) * quarters // 4])
+    site.collect("--log-level", "WARN")
+    assert site.logins() == pen.truth
+    packed.write_bytes(whole)
+    site.collect("--log-level", "WARN")
+    original.unlink()
+    site.collect("--log-level", "WARN")
+    assert site.logins() == pen.truth
+    assert set(site.suspects()) == {(b"odd", b"h")}
+    assert site.gaps() == []
+
+
 @pytest.mark.parametrize("damage", ["garbage behind", "a byte in the middle", "no such format", "empty"])
 @pytest.mark.parametrize("suffix", PACKERS)
 def test_08_a_compressed_log_is_damaged(site: Site, pen: Pen, suffix: str, damage: str) -> None:
@@ -439,6 +467,23 @@ def test_14_a_copy_beside_the_log(site: Site, pen: Pen, step: str) -> None:
     site.write(pen.sessions(10, prefix=b"later"))
     site.collect()
     assert site.logins() == pen.truth
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3, 4])
+def test_14_a_log_is_just_being_copied(site: Site, quarters: int) -> None:
+    pen = Pen(number=70_000)
+    site.write(renamed(pen))
+    whole = site.log.read_bytes()
+    copy = site.logs / f"{LOG_NAME}.1"
+    copy.write_bytes(whole[: len(whole) * quarters // 4])
+    site.collect()
+    assert site.logins() == pen.truth
+    copy.write_bytes(whole)
+    site.log.write_bytes(pen.sessions(5, prefix=b"later"))
+    site.collect("--log-level", "WARN")
+    assert site.logins() == pen.truth
+    assert set(site.suspects()) == {(b"odd", b"h")}
+    assert site.gaps() == []
 
 
 def test_15_a_moved_and_a_restored_datadir(site: Site, pen: Pen, tmp_path: Path) -> None:
