@@ -2059,7 +2059,10 @@ def plan(logs: list[LogFile], unreadable: list[str], known: list[Known], clocks:
     # A log may hold two known ones: itself and the one that it was being copied from.
     found.update(id(k) for k in known if id(k) not in found and any(_holds(log, k) for log in logs))
     tails = [k for k in known if k.live]
-    tails_unchanged = all(any(log.known is k and log.unchanged and log.live for log in logs) for k in tails)
+    # Where anything is new, it may stand beside them.
+    tails_unchanged = all(log.unchanged for log in logs) and all(
+        any(log.known is k and log.live for log in logs) for k in tails
+    )
     for log in logs:
         _bound(log, tails_unchanged)
     for log in logs:
