@@ -32,6 +32,7 @@ configuration is wrong.  `status` has its own: 0 good, 1 warning, 2 critical.
 
 from __future__ import annotations
 
+import atexit
 import bisect
 import contextlib
 import errno
@@ -4177,7 +4178,8 @@ def collect(config: Config, say: Say) -> int:
 
 def _tune_memory() -> None:
     """Leave out what a short-lived process does not need of its memory management."""
-    gc.disable()  # a run makes no cycles that would grow, and to look for them costs time
+    gc.disable()  # a run makes no cycles that would grow, and to look for them costs time, at its end as well
+    atexit.register(gc.freeze)
     # glibc hands the memory of each text back to the system and asks for it anew, which costs more than to read it,
     # until it has seen a larger piece come and go (mallopt(3), M_MMAP_THRESHOLD).  This one is never touched.
     bytes(16 * BLOCK)
