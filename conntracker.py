@@ -2057,8 +2057,6 @@ def plan(logs: list[LogFile], unreadable: list[str], known: list[Known], clocks:
         if not log.unchanged:
             log.known = _continued(log, known)
     found = {id(log.known) for log in logs}
-    # A log may hold two known ones: itself and the one that it was being copied from.
-    found.update(id(k) for k in known if id(k) not in found and any(_holds(log, k) for log in logs))
     tails = [k for k in known if k.live]
     # Where anything is new, it may stand beside them.
     tails_unchanged = all(log.unchanged for log in logs) and all(
@@ -2135,14 +2133,12 @@ def _mark_live(logs: list[LogFile]) -> None:
 
 def _continued(log: LogFile, known: list[Known]) -> Known | None:
     """Return the known log that this one continues."""
-    nearest_first = sorted(known, key=lambda k: ((k.device, k.inode) != (log.device, log.inode), -k.end))
-    return next((k for k in nearest_first if _holds(log, k)), None)
-
-
-def _holds(log: LogFile, k: Known) -> bool:
-    """Tell that a log holds all that was read of a known one."""
-    alike = bool(k.before) and log.head.startswith(k.head) and (log.compressed or log.size >= k.end)
-    return alike and log.read(k.end - len(k.before), len(k.before)) == k.before
+    mine = [k for k in known if k.before and log.head.startswith(k.head)]
+    mine.sort(key=lambda k: ((k.device, k.inode) != (log.device, log.inode), -k.end))
+    for k in mine:
+        if (log.compressed or log.size >= k.end) and log.read(k.end - len(k.before), len(k.before)) == k.before:
+            return k
+    return None
 
 
 def _bound(log: LogFile, tails_unchanged: bool) -> None:
