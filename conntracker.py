@@ -719,6 +719,11 @@ class LogFile:
                 position += len(piece)
         return text
 
+    def fingerprint(self, end: int) -> bytes:
+        """Return the last bytes before a place, to know it again."""
+        kept = min(FINGERPRINT, end)
+        return self.read(end - kept, kept)
+
     def rewind(self) -> None:
         """Forget the place in a compressed log."""
         self._stream, self._pieces, self._passed = None, [], 0
@@ -1308,8 +1313,8 @@ class Around:
         """Return the logins of some names in a block, in the order of the log, and what is torn there."""
         _, start, stop = place
         low = max(0, start - self.base)
-        dense = self.text.count(b"CONNECT,", low, low + (1 << 14)) > 100
-        if dense and len(names) <= FEW and "window" not in vars(self):
+        few = len(names) <= FEW and "window" not in vars(self)
+        if few and self.text.count(b"CONNECT,", low, low + (1 << 14)) > 100:
             close = self._close_logins(names, low, stop - self.base)
             if close is not None:
                 return close, []
@@ -1348,10 +1353,10 @@ class Around:
         found = window.ids[16:-16].count(number)
         if found != window.ids.count(number):
             return None
-        reach = slice(max(0, at - WINDOW - LONGEST_RECORD), at + WINDOW + LONGEST_RECORD)
+        reach = max(0, at - WINDOW - LONGEST_RECORD), at + WINDOW + LONGEST_RECORD
         # Without the comma before it, so that an id with zeros before it is found as well.
-        marks = b"%d,0,CONNECT," % number, b"%d,0,FAILED_CONNECT," % number
-        decided = window._by_id(i) or sum(len(self.text[reach].rsplit(mark)) - 1 for mark in marks) == found
+        ends = (b"%d%b" % (number, mark) for mark in (LOGIN_MARK, REFUSED_MARK))
+        decided = window._by_id(i) or sum(self.text.count(end, *reach) for end in ends) == found
         return (window.instants[i], window, i) if decided else None
 
 
@@ -2092,8 +2097,7 @@ def _is_copy(log: LogFile, other: LogFile) -> bool:
         return os.path.splitext(log.path)[0] == other.path
     if other is log or (log.size, other.path) > (other.size, log.path):
         return False
-    kept = min(FINGERPRINT, log.size)
-    return log.read(log.size - kept, kept) == other.read(log.size - kept, kept)
+    return log.fingerprint(log.size) == other.fingerprint(log.size)
 
 
 def _look_at_head(log: LogFile, clocks: Clocks) -> None:
@@ -4315,8 +4319,7 @@ def _as_known(log: LogFile) -> Known:
     if log.unchanged and log.known:
         return log.known._replace(path=log.path)
     end = 0 if log.end == sys.maxsize else log.end
-    kept = min(FINGERPRINT, end)
-    before = b"" if log.compressed else log.read(end - kept, kept)
+    before = b"" if log.compressed else log.fingerprint(end)
     live = log.live and end > 0
     return Known(
         log.path,
@@ -4329,7 +4332,7 @@ def _as_known(log: LogFile) -> Known:
         live,
         log.first,
         log.last,
-        log.head[:kept],
+        log.head[:end],
         before,
     )
 
