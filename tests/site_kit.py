@@ -18,6 +18,13 @@ LOG_NAME = "server_audit.log"
 SERVER = b"db01"
 BEGIN = calendar.timegm((2026, 3, 2, 8, 0, 0))
 TIMEOUT = 120
+LONG = bool(os.environ.get("CONNTRACKER_LONG"))
+# root may read everything; without these two capabilities the modes of files count for root as well
+PLAIN_USER = (
+    ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    if os.geteuid() == 0
+    else []
+)
 
 Account = tuple[bytes, bytes]
 Seen = tuple[int, int]
@@ -87,6 +94,13 @@ class Pen:
         text = b"select \\'20260101 00:00:00,db01,forged,localhost,1,0,CONNECT,,,0\\'".ljust(width, b"x")
         line = b"%b,db01,app0,localhost,%d,%d,QUERY,db1,'%b',0\n"
         return b"".join(line % (stamp(self.instant), self.number, number + 1, text) for number in range(count))
+
+
+def renamed(pen: Pen) -> bytes:
+    """Write the log of a host that was renamed; one of its first records bears the new name, and is suspect."""
+    begun, odd, later = pen.sessions(3), pen.session((b"odd", b"h")), pen.sessions(20)
+    del pen.truth[b"odd", b"h"]
+    return begun + odd.replace(b",db01,", b",new,") + later + pen.sessions(3000).replace(b",db01,", b",new,")
 
 
 class Site:
@@ -187,6 +201,15 @@ class Site:
         """Return the instant of the last good run."""
         rows = self.rows("SELECT value FROM meta WHERE key = 'last_run'")
         return rows[0][0] if rows else None
+
+
+def assert_one_clear_line(done: subprocess.CompletedProcess[str], word: str, code: int = 1) -> None:
+    """Hold a failed run to what is documented: its exit code and one line that names the thing."""
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("conntracker: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert word in done.stderr
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,279 @@
+"""Hostile names and forged records, against the real program as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from site_kit import BEGIN
+from site_kit import PLAIN_USER
+from site_kit import TIMEOUT
+from site_kit import Pen
+from site_kit import Site
+from site_kit import record
+from site_kit import stamp
+
+import conntracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def test_22_hostile_names_are_stored_raw_and_shown_inert(site: Site, pen: Pen) -> None:
+    names = (
+        b"com,ma",
+        b"quo'te",
+        b'"dq"',
+        b"back\\slash",
+        b"ta\tb",
+        b"c\rr",
+        b" lead",
+        b"\x1b[31mred",
+        b"a,localhost,1,0,CONNECT,,,0",
+        b"'; DROP TABLE Accounts; --",
+        b"=cmd|' /C calc'!A0",
+        b"",
+        b"%",
+        b"CONNECT",
+        b"NULL",
+    )
+    for name in names:
+        site.write(pen.session((name, b"localhost")))
+    site.collect()
+    assert site.logins() == pen.truth
+    for style in ("table", "csv", "json"):
+        shown = site.run("accounts", "--format", style).stdout
+        assert not any(ord(letter) < 32 and letter != "\n" for letter in shown.replace("\r\n", "\n")), style
+
+
+def test_22_a_forged_pair_is_not_believed(site: Site) -> None:
+    pen = Pen(number=300)
+    site.write(pen.sessions(20))
+    forged = b"root,localhost,5,0,CONNECT,,,0\n20260302 10:30:00,h,z"
+    site.write(pen.session((forged, b"203.0.113.9"), b"FAILED_CONNECT", 1698))
+    site.write(pen.sessions(20))
+    site.collect()
+    assert site.logins() == pen.truth
+    assert (b"root", b"localhost") in site.suspects()
+
+
+@pytest.mark.parametrize("rest", [b"2026x", b"z", b"20260302 10:30:00,h,z", b"20260302 10:30:00,db01,z"])
+@pytest.mark.parametrize("number", [5, 360])
+def test_22_a_flood_of_one_forged_name(site: Site, rest: bytes, number: int) -> None:
+    pen = Pen(number=300)
+    site.write(pen.sessions(20))
+    name = b"root,localhost,%d,0,CONNECT,,,0\n%b" % (number, rest)
+    for _ in range(40):
+        site.write(pen.session((name, b"203.0.113.9"), b"FAILED_CONNECT", 1698))
+        pen.instant -= 1
+    pen.number += 500
+    site.write(pen.sessions(20))
+    site.collect()
+    assert (b"root", b"localhost") not in site.logins()
+    assert (b"root", b"localhost") in site.suspects()
+
+
+def sessions_with(odd: bytes, *, after: int = 30) -> bytes:
+    """Write thirty sessions, something odd, and thirty more."""
+    pen = Pen(number=300)
+    before = pen.sessions(30)
+    pen.instant, pen.number = pen.instant + 2, pen.number + 20
+    return before + odd + pen.sessions(after)
+
+
+ODD_AT = BEGIN + 31  # the second and the id that come next there
+ODD_ID = 331
+VICTIM = (b"victim", b"localhost")
+LOGIN = record(ODD_AT, VICTIM, ODD_ID)
+CONTRADICTIONS = {
+    "its connection id stands in two logins": LOGIN + record(ODD_AT, (b"other", b"h"), ODD_ID),
+    "its connection id stands in two logins, to the byte": LOGIN * 2,
+    "its connection id was also refused": LOGIN + record(ODD_AT, (b"x", b"h"), ODD_ID, b"FAILED_CONNECT", code=1045),
+    "it names another server host than its neighbours": record(ODD_AT, VICTIM, ODD_ID, server=b"h"),
+    "its time is not between those of its neighbours": record(ODD_AT + 86400, VICTIM, ODD_ID),
+    "its connection id is far from those of its neighbours": record(ODD_AT, VICTIM, 99_999),
+    "the line after it is the rest of a name": LOGIN + b"z,203.0.113.9,331,0,CHANGEUSER,,,1045\n",
+    "the line before it breaks off": LOGIN[:23] + b"new\n" + LOGIN,
+    "it is glued to a torn record, or breaks off": LOGIN[:-20] + LOGIN,
+    "it is glued to a torn record, or breaks off, alone": LOGIN[: LOGIN.index(b",CONNECT,") + 9] + b"\n",
+}
+
+
+@pytest.mark.parametrize("reason", CONTRADICTIONS)
+def test_22_what_the_log_contradicts_is_kept_apart(site: Site, reason: str) -> None:
+    site.write(sessions_with(CONTRADICTIONS[reason]))
+    site.collect()
+    assert VICTIM not in site.logins()
+    [(path, offset, why)] = site.rows("SELECT file, \"offset\", reason FROM suspect WHERE user = X'76696374696D'")
+    assert path == str(site.log)
+    assert b",victim," in site.log.read_bytes()[offset : offset + 40]
+    assert reason.startswith(why)
+    # A login that nothing contradicts makes it certain, but what was odd stays known if it is newer.
+    site.write(record(BEGIN + 63, VICTIM, 383))
+    site.collect()
+    assert site.logins()[VICTIM] == (BEGIN + 63, BEGIN + 63)
+    assert (VICTIM in site.suspects()) == (reason == "its time is not between those of its neighbours")
+
+
+NOT_INERT = (
+    b"esc\x1b[2Jred",
+    b"bell\x07",
+    b"c1\xc2\x9b31m",
+    b"\xe2\x80\xaertl",
+    b"sep\xe2\x80\xa8line",
+    b"zero\xe2\x80\x8bwidth",
+    b"tab\there",
+    b"c\rr",
+    b"\xff\xfe",
+    b"=cmd|' /C calc'!A0",
+    b"'; DROP TABLE Accounts; --",
+    b'x"} 1\\nconntracker_forged 1',
+)
+
+
+def listed(site: Site, *users: bytes) -> None:
+    """Store what an inventory of the server would: these accounts, known for a long time."""
+    now = int(time.time())
+    settings = {"version": "10.11.19-MariaDB", "hostname": "db01", "audit_plugin": "ACTIVE"}
+    settings |= {"server_audit_logging": "ON", "server_audit_events": "CONNECT", "server_audit_active": "ON"}
+    accounts = tuple(conntracker.Account(user, b"%") for user in users)
+    inventory = conntracker.Inventory(
+        source="server",
+        taken_at=now,
+        accounts=accounts,
+        settings=settings,
+        sessions_complete=True,
+        definers={},
+        proxies=(),
+    )
+    with closing(sqlite3.connect(site.database, isolation_level=None)) as db:
+        conntracker.store_inventory(db, inventory, now - 200 * 86400)
+        conntracker.store_inventory(db, inventory, now)
+
+
+def watched(site: Site, odd: bytes = b"") -> None:
+    """Write and collect half a year of log, up to now."""
+    now = int(time.time())
+    past = Pen(now - 180 * 86400, 5)
+    site.write(past.sessions(30))
+    pen = Pen(now - 100, 1000)
+    site.write(pen.sessions(30) + odd)
+    pen.number += 50
+    site.write(pen.sessions(30))
+    site.collect()
+
+
+def test_22_a_suspect_account_is_shown_and_never_removable(site: Site) -> None:
+    number = 1035
+    watched(site, record(int(time.time()) - 70, VICTIM, number) * 2)
+    listed(site, b"victim", b"unused")
+    assert VICTIM in site.suspects()
+    shown = json.loads(site.run("accounts", "--format", "json").stdout)["accounts"]
+    [row] = [row for row in shown if row["user"] == "victim"]
+    assert row["source"] == "suspect"
+    assert re.fullmatch(re.escape(str(site.log)) + r":\d+: its connection id stands in two logins", row["note"])
+    report = json.loads(site.run("report", "--format", "json").stdout)
+    verdicts = {item["user"]: item for item in report["accounts"]}
+    assert verdicts["unused"]["removable"] is True  # nothing else stands in the way
+    assert verdicts["victim"]["removable"] is False
+    assert "named by a suspect record" in verdicts["victim"]["keep_reasons"]
+    assert "suspect" in site.run("report").stdout
+    assert "victim" not in site.run("report", "--format", "sql").stdout
+    status = site.run("status")
+    assert status.returncode == 1
+    assert re.search(r"suspect records.*\b1\b", status.stdout)
+
+
+def test_22_names_are_inert_in_every_output(site: Site) -> None:
+    now = int(time.time())
+    # Certain, suspect and unused accounts of each name.
+    odd = b"".join(record(now - 69, (name, b"h"), 1031 + number) for number, name in enumerate(NOT_INERT))
+    odd += b"".join(record(now - 69, (b"2" + name, b"h"), 1050) for name in NOT_INERT)
+    watched(site, odd)
+    listed(site, *NOT_INERT, *(b"3" + name for name in NOT_INERT))
+    assert len([user for user, _ in site.logins() if user in NOT_INERT]) == len(NOT_INERT)
+    outputs = [("accounts", form) for form in ("table", "csv", "json")]
+    outputs += [("report", form) for form in ("table", "csv", "json", "prometheus", "sql")]
+    outputs += [("status", form) for form in ("table", "json")]
+    for command, form in outputs:
+        done = site.run(command, "--format", form)
+        assert done.returncode == (1 if command == "status" else 0), (command, form, done.stderr)
+        assert done.stderr == ""
+        assert done.stdout
+        for text in done.stdout.replace("\r\n", "\n").split("\n"):
+            assert text.isprintable(), (command, form, text)
+        assert "\nconntracker_forged" not in done.stdout
+        assert form != "csv" or not re.search(r"(?m)(^|,)\"?=cmd", done.stdout)
+
+
+def test_22_messages_are_inert(site: Site, pen: Pen) -> None:
+    site.write(pen.sessions(5))
+    site.write(b"20260302 08:00:05,db01,\x1b[2J,0,CONNECT,\xff\n" + pen.sessions(5))
+    hostile = site.logs / "server_audit.log\x1b[2J\nconntracker: forged"
+    hostile.write_bytes(b"x")
+    hostile.chmod(0)
+    command = PLAIN_USER + site.command("--log-level", "DEBUG")
+    command[command.index("--audit-log-path") + 1] = str(site.logs / "server_audit.log*")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 1
+    for text in done.stderr.splitlines():
+        assert text.isprintable(), text
+        assert text.startswith("conntracker: ")
+    assert "conntracker: forged" not in [text[:19] for text in done.stderr.splitlines()]
+    assert "lines not understood" in done.stderr
+
+
+def cpu_seconds(site: Site) -> float:
+    """Collect; return the processor time that it took."""
+    before = os.times()
+    site.collect()
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def flood(pen: Pen, name: bytes, count: int) -> bytes:
+    """Write refused logins of one name."""
+    return b"".join(pen.session((name, b"203.0.113.9"), b"FAILED_CONNECT", 1045) for _ in range(count))
+
+
+ATTACKS: dict[str, Callable[[Pen], bytes]] = {
+    "a flood of one forged name": lambda pen: flood(
+        pen, b"root,localhost,5,0,CONNECT,,,0\n20260302 10:30:00,h,z", 12_000
+    ),
+    "stamps of all times": lambda pen: b"".join(
+        pen.sessions(600) + record(when, (b"root", b"h"), 7) for when in (86400, 250_000_000_000) * 10
+    ),
+    "stamps that are no times": lambda pen: pen.sessions(20_000).replace(b"20260302", b"20260399"),
+    "a line full of marks": lambda pen: (
+        (
+            b"%b,db01,app0,localhost,%d,0,QUERYX,," % (stamp(pen.instant), pen.number)
+            + b",,7,0,CONNECT,,," * 15_000
+            + b"x\n"
+        )
+        * 4
+    ),
+    "a line full of stamps": lambda pen: (
+        (
+            (b"%b,db01,app0,localhost,%d,0,QUERYX,," % (stamp(pen.instant), pen.number))
+            + b",20260302 08:00:00,x,0,CONNECT,,,0" * 7000
+            + b"\n"
+        )
+        * 4
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_22_hostile_input_does_not_take_time_without_bound(site: Site, pen: Pen, attack: str) -> None:
+    site.write(pen.sessions(20) + ATTACKS[attack](pen))
+    site.write(pen.sessions(20, prefix=b"after"))
+    assert cpu_seconds(site) < 6
+    assert {account for account in pen.truth if account[0].startswith(b"after")} <= {*site.logins(), *site.suspects()}
+    assert (b"root", b"localhost") not in site.logins()
