@@ -1,62 +1,83 @@
 """A slow and obvious reading of complete audit logs: what the tracker must store, by the words of its rules.
 
-Nothing here is shared with the program. The logs of a test are given in the order in which they were written;
-all of their text is held in memory, split at line ends, and every login is judged.
+Nothing here is shared with the program. The logs of a test are given in the order in which they were written; all of
+their text is held in memory and taken line by line. Connection ids are a counter: between two starts of the server
+each stands in exactly one record of a login or a refused one. Twice is a forgery, missing is a hole.
 """
 
 from __future__ import annotations
 
 import re
 from calendar import timegm
+from dataclasses import dataclass
+from dataclasses import field
 from datetime import datetime
 from typing import NamedTuple
-from typing import Optional
 
 from site_kit import Account
 from site_kit import Truth
 
-WINDOW = 65_536
-NEIGHBOURS = 16
-STRETCH = 16
+REACH = 1000  # ids
+KEPT = 10_000  # ids
+CONFIRM = 5  # lines
+CROWD = 100  # ids
+LATEST = 15  # seconds
+OPENING = 65_536  # bytes
+
+TWICE = "its connection id stands in two records"
+FAR = "its connection id is far from the counter"
+ELSEWHERE = "it names another server host"
+TORN = "it is glued to a torn record, or breaks off"
 
 STAMP = rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2}"
-# stamp, serverhost, user, host, connection id, 0, operation, database, object, retcode, perhaps an 11th field
-RECORD = re.compile(
-    rb"(" + STAMP + rb"),([^,]*),(.*),([^,]*),(-?[0-9]+),0,(CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),"
-    rb"(.*),([^,'`]*),([0-9]+)(?:,(?:[^0-9,'][^,']*)?)?",
-    re.DOTALL,
+# host, connection id, 0, operation, database, object, code, perhaps an 11th field
+END = (
+    rb"([^,]*),(-?[0-9]{1,10}),0,(CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),"
+    rb"(?:.*),(?:[^,'`]*),([0-9]+)(?:,(?:[^0-9,'][^,']*)?)?"
 )
-
-
+RECORD = re.compile(rb"(" + STAMP + rb"),([^,]*),(.*)," + END, re.DOTALL)
+PIECE = re.compile(rb".*," + END, re.DOTALL)
 PROXIED = re.compile(
     STAMP + rb",[^,]*,.*,[^,]*,-?[0-9]+,0,PROXY_CONNECT,.*,`.*`@`[^`]*`,0(,([^0-9,'][^,']*)?)?", re.DOTALL
 )
-QUERY_END = re.compile(rb"',[0-9]+(,([^0-9,'][^,']*)?)?\r?$")
-# A login with plain names that breaks off before another record.
-TORN_LOGIN = re.compile(rb"[^,]*,[^,]*,[^,']*,[^,']*,-?[0-9]+,0,CONNECT,[^']{,400}?(?=[0-9]{8} |[0-9]{4}-?[0-9]{2}-)")
-
+QUERY_END = re.compile(rb"',[0-9]+(,([^0-9,'][^,']*)?)?$")
+LOGIN_MARK = b",0,CONNECT,"
+BROKEN_OFF = b",,0"  # what may be missing behind the mark of a login
 
 # What rsyslog puts before a record: a stamp, the host, the ident and a text of the operator's.
 SYSLOG = re.compile(rb"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9:]{8})(?:\.[0-9]+)?\+00:?00 ([^ ]+) [^:]*: ", re.DOTALL)
 
 
-class Line(NamedTuple):
-    """A line and the place where it starts in the text of all logs."""
+class Record(NamedTuple):
+    """A line that tells all of a connection."""
 
-    place: int
-    text: bytes
-
-
-class Login(NamedTuple):
-    """A CONNECT or FAILED_CONNECT record."""
-
-    line: int
-    place: int
     instant: int
     server: bytes
     account: Account
     number: int
-    refused: bool
+    operation: bytes
+    code: int
+
+    @property
+    def is_login(self) -> bool:
+        """Tell an accepted login."""
+        return self.operation == b"CONNECT" and self.code == 0
+
+
+class Line(NamedTuple):
+    """A line that ends like the record of a connection; a piece has no record and tells no more than this."""
+
+    number: int
+    operation: bytes
+    record: Record | None
+
+
+class Suspect(NamedTuple):
+    """A login that does not count."""
+
+    account: Account
+    instant: int
+    reason: str
 
 
 def instant_of(stamp: bytes) -> int | None:
@@ -77,208 +98,294 @@ def client_of(host: bytes) -> bytes:
     if host.startswith(b"["):
         return host[1 : host.index(b"]")] if b"]" in host else host[1:]
     parts = host.split(b":")
-    if not parts[-1].isdigit() or len(parts) == 1:
+    if len(parts) > 1 and parts[-1] == b"unavailable":  # a unix socket, by Enterprise 12.3
+        return b":".join(parts[:-1])
+    if len(parts) == 1 or not parts[-1].isdigit():
         return host
     ipv6 = len(parts) > 2
     if ipv6 and len(parts[-1]) != 5 and len(parts) != 9:
-        return host
+        return host  # a group of the address or a port: it cannot be told here
     return b":".join(parts[:-1])
 
 
-def read_record(text: bytes) -> tuple[re.Match[bytes], int] | None:
-    """Read one line by the strict grammar, whether it came through syslog or not."""
-    text = text.strip(b"\0\r")
-    syslog = SYSLOG.match(text)
-    if syslog:
-        rest = text[syslog.end() - 1 :]
-        record = re.search(rb" (" + re.escape(syslog[5]) + rb",.*)", rest, re.DOTALL) or re.search(
-            rb" ([^ ,]+,.*)", rest, re.DOTALL
-        )
-        text = b"%b%b%b %b,%b" % (*syslog.groups()[:4], record[1] if record else b"")
-    match = RECORD.fullmatch(text)
-    if not match:
+def number_of(text: bytes) -> int:
+    """Return a connection id; the server prints those from 2**31 on as negative."""
+    number = int(text)
+    return number + 2**32 if number < 0 else number
+
+
+def stripped(text: bytes) -> bytes:
+    """Take off what no record begins or ends with: NULs of a hole, and the line end of another system."""
+    return text.strip(b"\0\r")
+
+
+def without_syslog(text: bytes) -> bytes:
+    """Write a line that came through syslog as the server's file has it."""
+    head = SYSLOG.match(text)
+    if not head:
+        return text
+    rest = text[head.end() - 1 :]
+    record = re.search(rb" (" + re.escape(head[5]) + rb",.*)", rest, re.DOTALL) or re.search(
+        rb" ([^ ,]+,.*)", rest, re.DOTALL
+    )
+    return b"%b%b%b %b,%b" % (*head.groups()[:4], record[1] if record else b"")
+
+
+def read_record(text: bytes) -> Record | None:
+    """Read a line by the strict grammar, glued or not."""
+    match = RECORD.fullmatch(without_syslog(text))
+    if not match or match[6] == b"CHANGEUSER":
         return None
     instant = instant_of(match[1])
-    return None if instant is None else (match, instant)
+    if instant is None or b"\0" in match[3] + match[4]:  # no name holds NUL
+        return None
+    return Record(instant, match[2], (match[3], client_of(match[4])), number_of(match[5]), match[6], int(match[7]))
 
 
-Record = tuple["re.Match[bytes]", int]
-
-
-def glued_record(text: bytes) -> tuple[bytes, Record | None] | None:
-    """Find the last record in a line in which a torn one stands before it: from an inner stamp on.
-
-    Return the torn one, and the record if it is one of those that are read here.
-    """
-    text = text.strip(b"\0\r")
+def glued_record(text: bytes) -> Record | None:
+    """Find the last record in a line in which a torn one stands before it."""
     for inner in reversed(list(re.finditer(rb"(?=(" + STAMP + rb"),)", text))):
-        rest = text[inner.start() :]
-        if inner.start() and instant_of(inner[1]) and (read_record(rest) or PROXIED.fullmatch(rest)):
-            return text[: inner.start()], read_record(rest)
+        record = read_record(text[inner.start() :])
+        if inner.start() and record:
+            return record
     return None
 
 
-def torn_records(torn: bytes) -> list[Record | None]:
-    """Read what was torn off behind the mark of a login."""
-    if b",0,CONNECT," not in torn:
-        return []
-    inner = glued_record(torn + b",,0")
-    return [read_record(torn + b",,0"), inner[1] if inner else None]
+def read_line(text: bytes) -> Line | None:
+    """Read a line, if it ends like the record of a connection."""
+    text = stripped(text)
+    match = PIECE.fullmatch(text)
+    if not match or match[3] == b"CHANGEUSER":
+        return None
+    return Line(number_of(match[2]), match[3], None if glued_record(text) else read_record(text))
 
 
-def torn_before_query(text: bytes) -> bytes:
-    """Return the login that was torn off before a QUERY record in its line."""
-    login = TORN_LOGIN.match(text)
-    stamp = re.match(STAMP, text[login.end() :]) if login else None
-    followed = stamp and re.match(rb",[^,]*,", text[login.end() + stamp.end() :]) if login else None
-    return login[0] if login and stamp and followed and instant_of(stamp[0]) else b""
+def torn_logins(text: bytes) -> list[Record]:
+    """Return the logins that a line may tell of that is no record."""
+    text = stripped(text)
+    if read_line(text):
+        found = [read_record(text), glued_record(text)]
+    elif LOGIN_MARK in text and not QUERY_END.search(text) and not PROXIED.fullmatch(text):
+        found = [None if glued_record(text + BROKEN_OFF) else read_record(text + BROKEN_OFF)]
+    else:
+        found = []
+    return [record for record in found if record and record.is_login]
 
 
-def account_of(match: re.Match[bytes]) -> Account:
-    """Return user and client host of a record."""
-    return match[3], client_of(match[4])
+@dataclass
+class Entry:
+    """A line of CONNECT or FAILED_CONNECT in its run."""
+
+    place: int
+    number: int
+    record: Record | None
+    waited: bool = False  # a later record of the run is stamped so much later that nothing can still come
+    reason: str = ""
+
+    @property
+    def is_login(self) -> bool:
+        """Tell a login from a refused one and from a piece."""
+        return self.record is not None and self.record.is_login
 
 
-def is_login(match: re.Match[bytes]) -> bool:
-    """Tell an accepted login; no name holds NUL."""
-    return match[6] == b"CONNECT" and int(match[9]) == 0 and b"\0" not in match[3] + match[4]
+@dataclass
+class Run:
+    """What one start of the server wrote; every run but the first in the list is a candidate."""
 
+    first: int
+    counter: int
+    server: bytes | None = None  # of the first run of all it follows from its records
+    missing: set[int] = field(default_factory=set)
+    early: set[int] = field(default_factory=set)
+    refused: set[int] = field(default_factory=set)
+    entries: list[Entry] = field(default_factory=list)  # those that are not settled
+    opening: list[bytes] = field(default_factory=list)  # server hosts
 
-def most_frequent(names: list[bytes], mine: bytes) -> bytes:
-    """Return the name that stands there most often; of equals one's own, else the last by its bytes."""
-    return max(names, key=lambda name: (names.count(name), name == mine, name))
+    def fits(self, number: int) -> bool:
+        """Tell whether an id can be one of this run's."""
+        if number < self.first:
+            return number >= self.first - REACH and number not in self.early
+        if number > self.counter:
+            return number - self.counter + len(self.missing) <= REACH
+        return number in self.missing
+
+    def add(self, entry: Entry) -> None:
+        """Take a line in; its id fits, or begins the run."""
+        number = entry.number
+        if number < self.first:
+            self.early.add(number)
+        elif number > self.counter:
+            self.missing |= set(range(self.counter + 1, number))
+            self.counter = number
+            self.missing = {one for one in self.missing if one >= self.counter - KEPT}
+        self.missing.discard(number)
+        if not entry.is_login:
+            self.refused.add(number)
+        if entry.record:
+            for before in self.entries:
+                if before.record and entry.record.instant > before.record.instant + LATEST:
+                    before.waited = True
+            if entry.place < OPENING or not self.opening:
+                self.opening.append(entry.record.server)
+        self.entries.append(entry)
+
+    def holds(self, number: int) -> bool:
+        """Tell whether an id is one that this run has had."""
+        return self.first <= number <= self.counter and number not in self.missing
+
+    def bears(self, number: int) -> list[Entry]:
+        """Return the lines of an id that can still be judged."""
+        return [entry for entry in self.entries if entry.number == number]
+
+    def host(self) -> bytes | None:
+        """Return the server host of the run."""
+        if self.server is None and self.opening:
+            return max(dict.fromkeys(self.opening), key=self.opening.count)  # of equals the one that came first
+        return self.server
+
+    def settle(self, *, ended: bool = False) -> list[Entry]:
+        """Judge for good, and give away, the lines after which nothing can come that speaks against them."""
+        settled: list[Entry] = []
+        kept: list[Entry] = []
+        for entry in self.entries:
+            passed = self.counter > entry.number + REACH and (entry.waited or not entry.record)
+            (settled if ended or passed else kept).append(entry)
+        for entry in settled:
+            if entry.record and entry.record.server != self.host():
+                entry.reason = entry.reason or ELSEWHERE
+        self.entries = kept
+        return settled
 
 
 class Reading:
-    """All lines of all logs, and the logins among them."""
+    """All lines of all logs, taken one by one."""
 
     def __init__(self, logs: list[bytes]) -> None:
-        self.lines: list[Line] = []
-        self.logins: list[Login] = []
-        self.glued: list[tuple[Account, int]] = []
+        self.runs: list[Run] = []
+        self.doubtful = 0  # lines of the candidates since they were last refuted or confirmed
+        self.settled: list[Entry] = []  # those of refuted candidates among them
+        self.torn: list[Suspect] = []
+        self.not_understood = 0
         place = 0
         for log in logs:
             for text in log.split(b"\n")[:-1]:  # what follows the last line end is not complete
-                self.take(Line(place, text))
+                self.take(text, place)
                 place += len(text) + 1
+        self.judge_for_now()
 
-    def take(self, line: Line) -> None:
+    def take(self, text: bytes, place: int) -> None:
         """Read one line."""
-        self.lines.append(line)
-        text = line.text
-        read, inner, doubtful = read_record(text), glued_record(text), list[Optional[Record]]()
-        if inner:
-            doubtful = [read, inner[1], *torn_records(inner[0])]
-        elif not read and b",0,CONNECT," in text:
-            if QUERY_END.search(text):
-                doubtful = torn_records(torn_before_query(text))
-            elif not PROXIED.fullmatch(text.strip(b"\0\r")):
-                doubtful = [read_record(text + b",,0")]  # it breaks off: torn, or a line end in the database
-        if read and not inner and (is_login(read[0]) or read[0][6] == b"FAILED_CONNECT"):
-            match, instant = read
-            place, refused = line.place, not is_login(match)
-            server, number = match[2], int(match[5])
-            self.logins.append(Login(len(self.lines) - 1, place, instant, server, account_of(match), number, refused))
-        self.glued += [(account_of(one[0]), one[1]) for one in doubtful if one and is_login(one[0])]
+        line = read_line(text)
+        if not (line and line.record):
+            torn = torn_logins(text)
+            self.torn += [Suspect(record.account, record.instant, TORN) for record in torn]
+            bare = stripped(text)
+            strange = LOGIN_MARK in bare and not QUERY_END.search(bare) and not PROXIED.fullmatch(bare)
+            self.not_understood += strange and (line.operation == b"CONNECT" if line else not torn)
+        if line and line.operation == b"DISCONNECT":
+            self.leave(line.number)
+        elif line:
+            self.come(Entry(place, line.number, line.record))
 
-    def near(self, i: int) -> list[int]:
-        """Return the other records within the window around record i."""
-        here = self.logins[i].place
-        found = []
-        for step in (-1, 1):
-            j = i + step
-            while 0 <= j < len(self.logins) and abs(self.logins[j].place - here) <= WINDOW:
-                found.append(j)
-                j += step
-        return found
+    def come(self, entry: Entry) -> None:
+        """Find the run of a login or a refused one: the oldest that its id fits."""
+        for i, run in enumerate(self.runs):
+            if run.fits(entry.number):
+                run.add(entry)
+                self.refute(i + 1)
+                self.doubtful += i > 0
+                break
+        else:
+            self.runs.append(Run(entry.number, entry.number))
+            self.runs[-1].add(entry)
+            self.doubtful += len(self.runs) > 1
+        self.confirm()
+        self.settled += self.runs[0].settle()
 
-    def restarted_between(self, i: int, j: int, judged: int) -> bool:
-        """Tell whether ids begin anew between two records that are 2 s apart, and go on from there."""
-        if self.logins[j].instant < self.logins[i].instant + 2:
-            return False
-        for k in range(i + 1, j + 1):
-            before, this = self.logins[k - 1], self.logins[k]
-            known = k + 1 < len(self.logins) and self.logins[k + 1].place - self.logins[judged].place <= WINDOW
-            after = self.logins[k + 1].number if known else this.number
-            anew = this.number < before.number or (k == j and this.number == before.number)
-            in_time = this.instant >= before.instant - 1
-            stays_low = this.number <= 10 or this.number < after <= before.number
-            if anew and in_time and 0 <= after - this.number <= 50 and stays_low:
-                return True
-        return False
+    def leave(self, number: int) -> None:
+        """Take the end of a session: that of a refused one tells which run is alive."""
+        for i in reversed(range(len(self.runs))):
+            if number in self.runs[i].refused:
+                self.runs[i].refused.discard(number)
+                self.refute(i + 1)
+                self.doubtful += i > 0
+                break
+        else:
+            self.doubtful += any(run.holds(number) for run in self.runs[1:])
+        self.confirm()
 
-    def stands_twice(self, i: int, j: int) -> bool:
-        """Tell whether a whole stretch of log stands there twice: 16 different records in a row, all in the window."""
-        numbers, within = set(), {i, *self.near(i)}
-        for step in (-1, 1):
-            a, b = i, j
-            while {a, b} <= within and self.logins[a][2:] == self.logins[b][2:]:
-                numbers.add(self.logins[a].number)
-                if len(numbers) == STRETCH:
-                    return True
-                a, b = a + step, b + step
-        return False
+    def refute(self, begin: int) -> None:
+        """Give up the candidates from this one on: an older run is alive."""
+        if begin >= len(self.runs):
+            return
+        for i in range(begin, len(self.runs)):
+            for entry in self.runs[i].entries:
+                others = [other for run in self.runs[:i] for other in run.bears(entry.number)]
+                for one in (entry, *others):
+                    one.reason = one.reason or (TWICE if others else FAR)
+            self.settled += self.runs[i].entries
+        del self.runs[begin:]
+        self.doubtful = 0
 
-    def shares_its_id(self, i: int) -> bool:
-        """Another login or refused login bears the same connection id."""
-        return any(
-            self.logins[j].number == self.logins[i].number and not self.restarted_between(min(i, j), max(i, j), i)
-            for j in self.near(i)
-        )
+    def confirm(self) -> None:
+        """Let the newest candidate be the run that is alive, if enough lines say so."""
+        if self.doubtful < CONFIRM:
+            return
+        lines = sorted((entry for run in self.runs[1:] for entry in run.entries), key=lambda entry: entry.place)
+        names = [entry.record.server for entry in lines if entry.record]
+        for run in self.runs[1:]:
+            run.server = max(reversed(names), key=names.count) if names else None  # of equals the last one
+        for run in self.runs[:-1]:
+            self.settled += run.settle(ended=True)
+        del self.runs[:-1]
+        self.doubtful = 0
 
-    def stands_by_a_piece(self, i: int) -> bool:
-        """The line after is the rest of a name with a line end, or the stamped line before breaks off."""
-        at = self.logins[i].line
-        following = self.lines[at + 1].text if at + 1 < len(self.lines) else b""
-        begins = re.match(rb"[0-9]{4}|[A-Z][a-z]{2} [ 0-9][0-9] |\0|\r?$", following)
-        if not begins:
-            return True
-        previous = self.lines[at - 1].text if at else b""
-        stamped = re.match(STAMP + rb",|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,", previous)
-        ends = re.search(rb",[0-9]*(,(?:[^0-9,'][^,']*)?)?\r?$", previous)
-        return bool(stamped and not ends)
+    def judge_for_now(self) -> None:
+        """Judge what is not settled at the end of what was read."""
+        if not self.runs:
+            return
+        alive, candidates = self.runs[0], self.runs[1:]
+        for entry in alive.entries:
+            if entry.reason or not entry.record:
+                continue
+            number = entry.number
+            if any(other.bears(number) for other in candidates):
+                entry.reason = TWICE
+            elif len([one for one in alive.missing if number - REACH <= one < number]) > CROWD:
+                entry.reason = FAR
+            elif entry.record.server != alive.host():
+                entry.reason = ELSEWHERE
+        for i, run in enumerate(candidates, 1):
+            for entry in run.entries:
+                twice = any(older.bears(entry.number) for older in self.runs[:i])
+                entry.reason = entry.reason or (TWICE if twice else FAR)
 
-    def is_a_stranger(self, i: int) -> bool:
-        """Serverhost, time or id do not go with the records around."""
-        this = self.logins[i]
-        others = sorted(self.near(i))
-        before = [self.logins[j] for j in others if j < i][-NEIGHBOURS:]
-        after = [self.logins[j] for j in others if j > i][:NEIGHBOURS]
-        if not before or not after:
-            return False
-        usual = [most_frequent([one.server for one in side], this.server) for side in (before, after)]
-        if usual[0] == usual[1] != this.server:
-            return True
-        early, late = before[-1].instant, after[0].instant
-        if early <= late + 2 and not early - 2 <= this.instant <= late + 2:
-            return True
-        numbers = [one.number for one in before + after]
-        instants = [one.instant for one in before + after]
-        seconds = max(1, max(instants) - min(instants))
-        allowed = max(1000, 30 * (max(numbers) - min(numbers)) // seconds)
-        return not min(numbers) - allowed <= this.number <= max(numbers) + allowed
+    def logins(self) -> list[tuple[Record, str]]:
+        """Return every login that is a record, with what speaks against it."""
+        entries = self.settled + [entry for run in self.runs for entry in run.entries]
+        return [(entry.record, entry.reason) for entry in entries if entry.record and entry.record.is_login]
 
-    def is_suspect(self, i: int) -> bool:
-        """Tell whether the log itself contradicts a login."""
-        return self.shares_its_id(i) or self.stands_by_a_piece(i) or self.is_a_stranger(i)
+    def suspects(self) -> list[Suspect]:
+        """Return every login that does not count, and why."""
+        told = [Suspect(record.account, record.instant, reason) for record, reason in self.logins() if reason]
+        return told + self.torn
 
 
 def facts_of(logs: list[bytes]) -> tuple[Truth, dict[Account, int]]:
     """Return first and last certain login of each account, and the newest suspect one where it is newer."""
     reading = Reading(logs)
     certain: Truth = {}
-    suspects: dict[Account, int] = {}
-    for i, login in enumerate(reading.logins):
-        if login.refused:
-            continue
-        if reading.is_suspect(i):
-            suspects[login.account] = max(login.instant, suspects.get(login.account, login.instant))
-            continue
-        first, last = certain.get(login.account, (login.instant, login.instant))
-        certain[login.account] = (min(first, login.instant), max(last, login.instant))
-    for account, instant in reading.glued:
-        suspects[account] = max(instant, suspects.get(account, instant))
-    newer = {
-        account: seen for account, seen in suspects.items() if account not in certain or seen > certain[account][1]
-    }
+    for record, reason in reading.logins():
+        if not reason:
+            first, last = certain.get(record.account, (record.instant, record.instant))
+            certain[record.account] = (min(first, record.instant), max(last, record.instant))
+    newest: dict[Account, int] = {}
+    for account, instant, _ in reading.suspects():
+        newest[account] = max(instant, newest.get(account, instant))
+    newer = {account: seen for account, seen in newest.items() if account not in certain or seen > certain[account][1]}
     return certain, newer
+
+
+def suspects_of(logs: list[bytes]) -> list[Suspect]:
+    """Return every login that does not count, and why."""
+    return Reading(logs).suspects()
