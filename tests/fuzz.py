@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Fuzz the tracker against the slow reference: no exception, no hang, the same facts.
 
-    python3 tests/fuzz.py                          1,000,000 records and 3,000 logs, in minutes
-    python3 tests/fuzz.py --records N --logs N --seed N
+    python3 tests/fuzz.py                          1,000,000 records, 3,000 logs and 1,000 attacks, in minutes
+    python3 tests/fuzz.py --records N --logs N --attacks N --seed N
 
-Two kinds of input: single records, mutated from those of real captures and of random logs, through the
-grammar; and whole logs, mutated as well, cut at random points (also within lines) between runs of `collect`,
-with random sizes of blocks. Prints the number of inputs; a difference is printed with the seed that shows it
-again.
+Three kinds of input: single records, mutated from those of real captures and of random logs, through the
+grammar; whole logs, mutated as well, cut at random points (also within lines) between runs of `collect`, with
+random sizes of chunks; and logs of a server under attack by clients without an account, of which no forged login
+may count and no true one may be lost. Prints the number of inputs; a difference is printed with the seed that
+shows it again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Optional
 
+from random_logs import Attack
 from random_logs import cut
 from random_logs import random_log
 from reference import facts_of
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 CAPTURES = Path(__file__).resolve().parent / "data" / "captures"
 PACKERS = ((".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress))
+ALWAYS_DENSE, NEVER_DENSE = 0.0, 1e9  # marks per KB of text from which a chunk is read whole
 HANG = 20  # seconds; then the child is killed by SIGALRM
 TOKENS = (
     b",",
@@ -136,26 +139,21 @@ def short(accounts: dict[Account, object]) -> dict[Account, object]:
 def random_way(rng: random.Random, longest: int) -> dict[str, object]:
     """Choose sizes that decide which way the bytes take through the program; the facts must not depend on it.
 
-    Of a line longer than a block only the end is read, so a block holds the longest line.
+    Of a line longer than a chunk only the end is read, so a chunk holds the longest line.
     """
     return {
-        "BLOCK": max(longest, rng.choice((256 * 1024, 256 * 1024, 700, 1000, 4000, 20_000))),
-        "TASK": rng.choice((16 << 20, 16 << 20, 2000, 20_000)),
+        "CHUNK": max(longest, rng.choice((256 * 1024, 256 * 1024, 700, 1000, 4000, 20_000))),
         "PARALLEL_FROM": rng.choice((24 << 20, 24 << 20, 24 << 20, 0)),
-        "MANY_ACCOUNTS": rng.choice((50_000, 50_000, 3)),
-        "MANY_NEEDLES": rng.choice((40, 40, 1, 10_000)),
-        "FEW": rng.choice((8, 0, 10_000)),
-        "dense": rng.choice((None, None, True, False)),
+        "MANY_NAMES": rng.choice((50_000, 50_000, 3)),
+        "DENSE": rng.choice((1.0, 1.0, ALWAYS_DENSE, NEVER_DENSE)),
     }
 
 
 def take_way(way: dict[str, object]) -> None:
-    """Set the sizes of a way in this process."""
-    dense = way["dense"]
-    if dense is not None:
-        conntracker.Scanner.dense = property(lambda _: dense, lambda _, value: None)  # type: ignore[assignment]
-    for name in way.keys() - {"dense"}:
-        setattr(conntracker, name, way[name])
+    """Set the sizes of a way in this process: constants of the program, by their names."""
+    for name, value in way.items():
+        getattr(conntracker, name)  # a constant that was renamed must not go unnoticed
+        setattr(conntracker, name, value)
 
 
 class Collector:
@@ -163,7 +161,7 @@ class Collector:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.way: dict[str, object] = {"dense": None}
+        self.way: dict[str, object] = {}
         self.said = ""
 
     def collect(self, site: Site, *options: str) -> str:
@@ -248,6 +246,20 @@ class Collector:
             log = rng.choice(paths).read_bytes()
         if rng.random() < 0.5:
             log = mutate(rng, log, 6, (*TOKENS, b"\n", b"\n\n"))
+        return self.compare(rng, seed, log)[0]
+
+    def check_attack(self, seed: int) -> str:
+        """Collect the log of a server under attack in random steps; return what is wrong with what was stored."""
+        attack = Attack(seed)
+        difference, stored, apart = self.compare(random.Random(seed), seed, attack.log())
+        believed = sorted(account for account in stored if b"dead" in account[0])
+        lost = sorted(attack.accounts - stored - apart)
+        if believed or lost:
+            return f"attack {seed}: believed {believed[:4]}, lost {lost[:4]}"
+        return difference
+
+    def compare(self, rng: random.Random, seed: int, log: bytes) -> tuple[str, set[Account], set[Account]]:
+        """Collect a log in random steps; return what differs from the reference, and the accounts that were stored."""
         self.way = random_way(rng, max(map(len, log.split(b"\n"))) + 1)
         site = Site(self.folder / "site")
         files = self.write_in_steps(rng, site, log)
@@ -257,24 +269,22 @@ class Collector:
         stored, apart = site.logins(), site.suspects(but="it is proxied, with no certain login beside it")
         shutil.rmtree(site.folder)
         if said:
-            return f"seed {seed}: {self.way}: {said}"
+            return f"seed {seed}: {self.way}: {said}", set(stored), set(apart)
         for what, found, expected in (("certain", stored, certain), ("suspect", apart, suspects)):
             if short(dict(found)) != short(dict(expected)):
                 differing = sorted(set(short(dict(found)).items()) ^ set(short(dict(expected)).items()))
-                return f"seed {seed}: {self.way}: {what}: found or expected {differing[:4]}"
-        return ""
+                difference = f"seed {seed}: {self.way}: {what}: found or expected {differing[:4]}"
+                return difference, set(stored), set(apart)
+        return "", set(stored), set(apart)
 
 
-def fuzz_logs(count: int, seed: int) -> list[str]:
-    """Collect random logs."""
-    troubles = []
+def fuzz_logs(count: int, seed: int, attacks: int = 0) -> list[str]:
+    """Collect random logs, and those of attacks."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         collector = Collector(Path(name))
-        for number in range(count):
-            trouble = collector.check(seed + number)
-            if trouble:
-                troubles.append(trouble)
-    return troubles
+        troubles = [collector.check(seed + number) for number in range(count)]
+        troubles += [collector.check_attack(seed + number) for number in range(attacks)]
+    return [trouble for trouble in troubles if trouble]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -282,14 +292,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--logs", type=int, default=3000)
+    parser.add_argument("--attacks", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
     begin = time.monotonic()
-    troubles = fuzz_records(options.records, options.seed) + fuzz_logs(options.logs, options.seed)
+    troubles = fuzz_records(options.records, options.seed) + fuzz_logs(options.logs, options.seed, options.attacks)
     print("\n".join(troubles[:20]))
     print(
-        f"inputs: {options.records} records, {options.logs} logs; differences: {len(troubles)}; "
-        f"{time.monotonic() - begin:.0f} s"
+        f"inputs: {options.records} records, {options.logs} logs, {options.attacks} attacks; "
+        f"differences: {len(troubles)}; {time.monotonic() - begin:.0f} s"
     )
     return 1 if troubles else 0
 

@@ -6,6 +6,10 @@ import random
 from typing import TYPE_CHECKING
 
 from site_kit import BEGIN
+from site_kit import SERVER
+from site_kit import Account
+from site_kit import cut_name
+from site_kit import record
 from site_kit import stamp
 
 if TYPE_CHECKING:
@@ -304,6 +308,109 @@ class LogMaker:
 def random_log(seed: int, events: int) -> bytes:
     """Return the log of a seed."""
     return LogMaker(random.Random(seed)).log(events)
+
+
+class Attack:
+    """A server under attack by clients that have no account: all they can choose is the name, the moment and how often.
+
+    Ids are handed out when a client connects; its record comes when it has said who it is, which may take seconds.
+    Every true login is of an account of its own; forged ones are of `dead`.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.old = self.rng.random() < 0.2  # 10.5 cuts names earlier, and lets them be shorter
+        self.longest, self.kept = (80, 64) if self.old else (128, 132)
+        self.instant = BEGIN
+        self.number = self.rng.choice((2, 2, 300))  # ids begin at 3
+        self.waiting: list[tuple[int, int, bytes]] = []  # until when, id and name of those still at the handshake
+        self.leaving: list[tuple[bytes, int]] = []  # refused, the end not yet written
+        self.accounts: set[Account] = set()
+        self.targets: list[int] = []  # ids that were forged: to do it again, or next to them
+
+    def session(self) -> bytes:
+        """Write a true login and its end."""
+        self.number += 1
+        account = b"true%d" % len(self.accounts), b"app1.example.com"
+        self.accounts.add(account)
+        opened = record(self.instant, account, self.number)
+        return opened + record(self.instant, account, self.number, b"DISCONNECT")
+
+    def target(self) -> int:
+        """Choose an id to forge; the greeting of the server tells the present one."""
+        rng, now = self.rng, self.number
+        near = rng.choice((now, now + 1, now + rng.randrange(-12, 12), now + rng.randrange(1000)))
+        far = rng.choice((1, 2, 3, rng.randrange(1, 10), now + rng.randrange(1000, 6000), rng.randrange(now + 1)))
+        again = rng.choice(self.targets or [now]) + rng.choice((0, 1, 1, -1))
+        return max(0, rng.choice((near, near, far, again, again)))
+
+    def line(self) -> bytes:
+        """Write a line of a name: a login, a refused one or an end, whole or only its end."""
+        rng = self.rng
+        number = self.target()
+        self.targets = [*self.targets[-20:], number]
+        user = rng.choice((b"dead%d,h" % rng.randrange(9), b","))
+        operation = rng.choice((b"CONNECT,,,0", b"CONNECT,,,0", b"FAILED_CONNECT,,,1", b"DISCONNECT,,,0"))
+        when = stamp(self.instant + rng.choice((0, 0, -60, 60, 86_400)))
+        head = rng.choice((b"", b"", b"%b,%b," % (when, rng.choice((SERVER, SERVER, b"h", b"")))))
+        return head + user + b",%d,0," % number + operation
+
+    def name(self) -> bytes:
+        """Build a name of forged lines, as long as the server takes it; often many ids in a row."""
+        rng = self.rng
+        lines = [self.line() for _ in range(rng.randrange(1, 7))]
+        if rng.random() < 0.3:
+            begin = self.target()
+            self.targets.append(begin)
+            lines = [*lines[:1], *(b",,%d,0,CONNECT,,,0" % (begin + more) for more in range(6))]
+        filler = rng.choice((b"", b"x", b"\xe2\x82\xac" * (22 if self.old else 44) + b",0"))
+        end = rng.choice((b"z", b"%b,%b,z" % (stamp(self.instant), SERVER)))
+        lines = [filler, *lines] if filler else lines
+        while len(lines) > 1 and len(b"\n".join([*lines, end]).decode()) > self.longest:
+            lines.pop()
+        return b"\n".join([*lines, end])
+
+    def client(self) -> bytes:
+        """Let a hostile client come, speak or go."""
+        rng = self.rng
+        if self.leaving and rng.random() < 0.6:
+            name, number = self.leaving.pop(rng.randrange(len(self.leaving)))
+            return record(self.instant, (name, b"203.0.113.9"), number, b"DISCONNECT")
+        if not self.waiting or rng.random() < 0.5:
+            self.number += 1
+            limit = self.instant + rng.choice((0, 0, 10))  # the server waits for a handshake for so long
+            self.waiting.append((limit, self.number, rng.choice((b"", self.name(), self.name()))))
+        if rng.random() < 0.5:
+            return b""
+        return self.refuse(rng.randrange(len(self.waiting)))
+
+    def refuse(self, i: int) -> bytes:
+        """Refuse one who waits."""
+        _, number, name = self.waiting.pop(i)
+        self.leaving.append((name, number))
+        return record(self.instant, (cut_name(name, self.kept), b"203.0.113.9"), number, b"FAILED_CONNECT", code=1045)
+
+    def pass_time(self) -> bytes:
+        """Let some seconds pass; whoever has not spoken by then is refused."""
+        self.instant += self.rng.choice((0, 0, 0, 1, 5))
+        late = [i for i, (limit, _, _) in enumerate(self.waiting) if limit < self.instant]
+        return b"".join(self.refuse(i) for i in reversed(late))
+
+    def log(self) -> bytes:
+        """Write true logins before, between and after, until all of it is settled."""
+        rng = self.rng
+        log = [self.session() for _ in range(rng.choice((10, 400, 1200)))]
+        true = rng.choice((0.02, 0.3, 0.8))
+        for _ in range(rng.choice((20, 60, 200))):
+            log += [self.pass_time(), self.session() if rng.random() < true else self.client()]
+        self.instant += 11
+        log.append(self.pass_time())
+        while self.leaving:
+            log.append(self.client())
+        for _ in range(1100):
+            self.instant += 1
+            log += [self.pass_time(), self.session()]
+        return b"".join(log)
 
 
 def cut(rng: random.Random, log: bytes, pieces: int, *, at_lines: bool) -> list[bytes]:

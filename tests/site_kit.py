@@ -60,6 +60,11 @@ def record(
     )
 
 
+def cut_name(name: bytes, kept: int = 132) -> bytes:
+    """Cut a long name as the server does in all records but DISCONNECT: 132 bytes, 64 in 10.5, and one more byte."""
+    return name if len(name) <= kept else name[:kept] + bytes([len(name) & 255])
+
+
 class Pen:
     """Writes what one server would: ids and time go on, and every true login is remembered."""
 
@@ -81,6 +86,19 @@ class Pen:
             self.note(account, self.instant)
         opened = record(self.instant, account, self.number, operation, code=code)
         return opened + record(self.instant, account, self.number, b"DISCONNECT")
+
+    def refusal(self, name: bytes, host: bytes = b"203.0.113.9") -> list[bytes]:
+        """Write the two records of a refused login; only the second one has the whole of a long name."""
+        self.number += 1
+        self.instant += 1
+        opened = record(self.instant, (cut_name(name), host), self.number, b"FAILED_CONNECT", code=1045)
+        return [opened, record(self.instant, (name, host), self.number, b"DISCONNECT")]
+
+    def forged_once(self, account: Account, number: int) -> list[bytes]:
+        """Write what whoever reaches the port can do: a login that stands only in the record with the whole name."""
+        now = self.instant + 1
+        name = "\u20ac".encode() * 44 + b",0\n" + record(now, account, number) + stamp(now) + b",%b,z" % SERVER
+        return self.refusal(name)
 
     def sessions(self, count: int, users: int = 7, prefix: bytes = b"app") -> bytes:
         """Write many sessions of a few accounts."""

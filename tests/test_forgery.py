@@ -12,7 +12,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from fuzz import Collector
 from site_kit import BEGIN
+from site_kit import LONG
 from site_kit import PLAIN_USER
 from site_kit import TIMEOUT
 from site_kit import Pen
@@ -24,6 +26,7 @@ import conntracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def test_22_hostile_names_are_stored_raw_and_shown_inert(site: Site, pen: Pen) -> None:
@@ -120,6 +123,91 @@ def test_22_what_the_log_contradicts_is_kept_apart(site: Site, reason: str) -> N
     site.collect()
     assert site.logins()[VICTIM] == (BEGIN + 63, BEGIN + 63)
     assert (VICTIM in site.suspects()) == (reason == "its time is not between those of its neighbours")
+
+
+DEAD = (b"dead", b"10.0.0.9")
+OWNER = (b"owner", b"h")
+FIRST_ID = 3  # the server itself takes the ids before
+OPENING = 1400  # sessions
+FORGED_IDS: dict[str, Callable[[int], int]] = {
+    "1": lambda now: 1,
+    "3": lambda now: 3,
+    "5": lambda now: 5,
+    "of an old session": lambda now: 310,
+    "recent": lambda now: now - 7,
+    "600 ahead": lambda now: now + 600,
+    "5,000 ahead": lambda now: now + 5000,
+}
+
+
+class Story:
+    """What a server writes around a forgery, in stretches: until the owner of the forged id has come, and 5 more."""
+
+    def __init__(self, forged: str) -> None:
+        self.pen = Pen(number=FIRST_ID - 1)
+        number = FORGED_IDS[forged](FIRST_ID + OPENING + 7)
+        self.stretches = [[self.sessions(OPENING, number)]]
+        self.one_by_one(5, number)
+        self.stretches.append(self.pen.forged_once(DEAD, number))
+        self.one_by_one(5, number)
+        if number > self.pen.number:
+            self.stretches.append([self.sessions(number - self.pen.number - 4, number)])
+            self.one_by_one(4, number)
+        self.one_by_one(5, number)
+
+    def sessions(self, count: int, owned: int) -> bytes:
+        """Write some sessions; one may be that of the owner of an id."""
+        before = min(count, max(0, owned - self.pen.number - 1))
+        text = self.pen.sessions(before)
+        if before < count and self.pen.number + 1 == owned:
+            text += self.pen.session(OWNER)
+            before += 1
+        return text + self.pen.sessions(count - before)
+
+    def one_by_one(self, count: int, owned: int) -> None:
+        """Write some sessions, each record for itself."""
+        self.stretches.append(self.sessions(count, owned).splitlines(keepends=True))
+
+    def records(self) -> list[bytes]:
+        """Return what the server writes at once; many sessions that do not matter count as one record."""
+        return [piece for stretch in self.stretches for piece in stretch]
+
+    def pieces(self, way: str) -> list[bytes]:
+        """Return the pieces after which the tracker runs."""
+        records = self.records()
+        if way == "every line":
+            lines = (piece.splitlines(keepends=True) if len(piece) < 1000 else [piece] for piece in records)
+            return [line for piece in lines for line in piece]
+        if way == "7 records":
+            return [b"".join(records[at : at + 7]) for at in range(0, len(records), 7)]
+        if way in ("a rotation", "queries"):
+            return [b"".join(stretch) for stretch in self.stretches]
+        return records if way == "every record" else [b"".join(records)]
+
+
+@pytest.mark.parametrize("way", ["whole", "every line", "every record", "7 records", "a rotation", "queries"])
+@pytest.mark.parametrize("forged", FORGED_IDS)
+def test_22_a_forgery_that_stands_once(site: Site, tmp_path: Path, forged: str, way: str) -> None:
+    story = Story(forged)
+    collector = Collector(tmp_path)
+    pieces = story.pieces(way)
+    for number, piece in enumerate(pieces):
+        site.write(piece)
+        if way == "queries":
+            between = (1 << 30) // len(pieces) if LONG else 3 << 20
+            for _ in range(between // 1_000_000):
+                site.write(story.pen.queries(4000))
+        if way == "a rotation" and number:
+            site.rotate()
+        assert collector.collect(site) == ""
+    site.log.unlink()  # it may be large
+    logins, suspects = site.logins(), site.suspects()
+    assert DEAD not in logins
+    assert DEAD in suspects
+    assert OWNER not in story.pen.truth or OWNER in {**logins, **suspects}
+    for facts in (logins, story.pen.truth):
+        facts.pop(OWNER, None)
+    assert logins == story.pen.truth
 
 
 NOT_INERT = (

@@ -16,6 +16,10 @@ def test_logs_are_collected_as_by_the_reference() -> None:
     assert fuzz.fuzz_logs(250, seed=7) == []
 
 
+def test_no_attack_is_believed_and_no_true_login_is_lost() -> None:
+    assert fuzz.fuzz_logs(0, seed=7, attacks=60) == []
+
+
 names = st.text(alphabet="ab,'`\"\\\t\r\x1b é€0123456789:CONNECT", max_size=40).map(str.encode) | st.binary(max_size=20)
 
 

@@ -28,13 +28,8 @@ def reasons(log: bytes) -> dict[Account, str]:
 
 
 def forged(pen: Pen, number: int) -> bytes:
-    """Write the records of a refused name that holds a login: it stands once."""
-    pen.number, pen.instant = pen.number + 1, pen.instant + 1
-    filler = "\u20ac".encode() * 44
-    name = filler + b",0\n" + record(pen.instant, DEAD, number) + stamp(pen.instant) + b",db01,z"
-    cut = name[:132] + bytes([len(name) & 255])
-    opened = record(pen.instant, (cut, b"203.0.113.9"), pen.number, REFUSED, code=1045)
-    return opened + record(pen.instant, (name, b"203.0.113.9"), pen.number, b"DISCONNECT")
+    """Write a forgery that stands once."""
+    return b"".join(pen.forged_once(DEAD, number))
 
 
 def test_a_plain_sequence() -> None:
