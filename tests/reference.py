@@ -41,6 +41,8 @@ PROXIED = re.compile(
     STAMP + rb",[^,]*,.*,[^,]*,-?[0-9]+,0,PROXY_CONNECT,.*,`.*`@`[^`]*`,0(,([^0-9,'][^,']*)?)?", re.DOTALL
 )
 QUERY_END = re.compile(rb"',[0-9]+(,([^0-9,'][^,']*)?)?$")
+# A login with plain names that breaks off before another record.
+TORN_LOGIN = re.compile(rb"[^,]*,[^,]*,[^,']*,[^,']*,-?[0-9]+,0,CONNECT,[^']{,400}?(?=" + STAMP + rb",[^,]*,)")
 LOGIN_MARK = b",0,CONNECT,"
 BROKEN_OFF = b",,0"  # what may be missing behind the mark of a login
 
@@ -142,13 +144,12 @@ def read_record(text: bytes) -> Record | None:
     return Record(instant, match[2], (match[3], client_of(match[4])), number_of(match[5]), match[6], int(match[7]))
 
 
-def glued_record(text: bytes) -> Record | None:
-    """Find the last record in a line in which a torn one stands before it."""
-    for inner in reversed(list(re.finditer(rb"(?=(" + STAMP + rb"),)", text))):
-        record = read_record(text[inner.start() :])
-        if inner.start() and record:
-            return record
-    return None
+def glued_at(text: bytes) -> int:
+    """Find where the last record begins in a line in which a torn one stands before it; 0 if there is no such thing."""
+    for inner in reversed(list(re.finditer(rb"(?=" + STAMP + rb",)", text))):
+        if inner.start() and read_record(text[inner.start() :]):
+            return inner.start()
+    return 0
 
 
 def read_line(text: bytes) -> Line | None:
@@ -157,18 +158,30 @@ def read_line(text: bytes) -> Line | None:
     match = PIECE.fullmatch(text)
     if not match or match[3] == b"CHANGEUSER":
         return None
-    return Line(number_of(match[2]), match[3], None if glued_record(text) else read_record(text))
+    return Line(number_of(match[2]), match[3], None if glued_at(text) else read_record(text))
+
+
+def readings(text: bytes) -> list[Record | None]:
+    """Read a line as a whole, and as a record behind a torn one."""
+    begin = glued_at(text)
+    return [read_record(text), read_record(text[begin:]) if begin else None]
 
 
 def torn_logins(text: bytes) -> list[Record]:
-    """Return the logins that a line may tell of that is no record."""
+    """Return the logins that a damaged line may tell of, and those that are torn off before another record."""
     text = stripped(text)
-    if read_line(text):
-        found = [read_record(text), glued_record(text)]
-    elif LOGIN_MARK in text and not QUERY_END.search(text) and not PROXIED.fullmatch(text):
-        found = [None if glued_record(text + BROKEN_OFF) else read_record(text + BROKEN_OFF)]
-    else:
-        found = []
+    found = []
+    torn = b""
+    if QUERY_END.search(text):
+        head = TORN_LOGIN.match(text)
+        torn = head[0] if head else b""
+    elif read_line(text):
+        found = readings(text)
+        torn = text[: glued_at(text)]
+    elif not PROXIED.fullmatch(text):
+        torn = text
+    if LOGIN_MARK in torn:
+        found += readings(torn + BROKEN_OFF)
     return [record for record in found if record and record.is_login]
 
 

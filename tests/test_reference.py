@@ -178,6 +178,19 @@ def test_glued_and_broken_off() -> None:
 
 
 @pytest.mark.parametrize(
+    "behind", [b"%d,0,DISCONNECT,,,0\n", b"%d,0,FAILED_CONNECT,,,1045\n", b"%d,9,QUERY,,'x,0,CONNECT,y',0\n"]
+)
+def test_a_login_that_is_torn_off_before_another_record(behind: bytes) -> None:
+    pen = Pen(number=300)
+    log = pen.sessions(20)
+    pen.number += 2
+    log += record(pen.instant, (b"torn", b"h"), pen.number - 1)[:-3]
+    log += stamp(pen.instant) + b",db01,app0,localhost," + behind % pen.number + pen.sessions(5)
+    assert facts_of([log])[0] == pen.truth
+    assert reasons(log)[b"torn", b"h"] == TORN
+
+
+@pytest.mark.parametrize(
     ("text", "number", "operation", "whole"),
     [
         (b"20260302 08:00:00,db01,a,h,7,0,CONNECT,,,0", 7, b"CONNECT", True),
