@@ -106,6 +106,8 @@ class LogMaker:
             self.through_syslog,
             self.hole,
             self.torn_before_query,
+            self.late,
+            self.lost,
         )
 
     def line(
@@ -116,9 +118,9 @@ class LogMaker:
         return head + b"%b,%b,,%d\n" % (operation, database, code)
 
     def tick(self) -> int:
-        """Let some time pass and hand out a connection id, not always in order."""
+        """Let some time pass and hand out a connection id."""
         self.instant += self.rng.choice((0, 0, 0, 1, 1, 2, 40))
-        self.number += self.rng.choice((1, 1, 1, 1, 2, 3))
+        self.number += self.rng.choice((1,) * 60 + (2, 3))  # internal threads take ids as well
         if self.number >= 2**31:  # the server prints them so
             self.number -= 2**32
         return self.number
@@ -275,9 +277,19 @@ class LogMaker:
         )
 
     def renamed(self) -> bytes:
-        """Give the host another name, for good."""
+        """Give the host another name, for good; a server that runs on does not learn it."""
         self.server = self.rng.choice((b"db01", b"db02"))
-        return self.login()
+        return self.restart() + self.login()
+
+    def late(self) -> bytes:
+        """Write a login that took longer than those after it."""
+        login = self.login()
+        return b"".join(self.login() for _ in range(self.rng.randrange(1, 9))) + login
+
+    def lost(self) -> bytes:
+        """Lose a stretch of log."""
+        self.number += self.rng.choice((20, 20, 60, 150, 1100, 20_000))
+        return b""
 
     def through_syslog(self) -> bytes:
         """Write a login as rsyslog does."""

@@ -115,9 +115,10 @@ class Pen:
 
 
 def renamed(pen: Pen) -> bytes:
-    """Write the log of a host that was renamed; one of its first records bears the new name, and is suspect."""
+    """Write the log of a renamed host: the server learns the name when it starts, and one record before is suspect."""
     begun, odd, later = pen.sessions(3), pen.session((b"odd", b"h")), pen.sessions(20)
     del pen.truth[b"odd", b"h"]
+    pen.instant, pen.number = pen.instant + 5, 2
     return begun + odd.replace(b",db01,", b",new,") + later + pen.sessions(3000).replace(b",db01,", b",new,")
 
 

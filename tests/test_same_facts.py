@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 import pytest
+from fuzz import ALWAYS_DENSE
+from fuzz import NEVER_DENSE
 from fuzz import Collector
 from random_logs import LogMaker
 from random_logs import cut
 from reference import facts_of
 from site_kit import LOG_NAME
 from site_kit import PROGRAM
+from site_kit import SERVER
 from site_kit import TIMEOUT
 from site_kit import Pen
 from site_kit import Site
@@ -30,23 +33,24 @@ FORCED = """
 import sys
 sys.path.insert(0, {folder!r})
 import conntracker
+constants = set(vars(conntracker))
 {settings}
+assert set(vars(conntracker)) == constants, "a constant of the program was renamed"
 raise SystemExit(conntracker.main(sys.argv[1:]))
 """
-ALWAYS = "conntracker.Scanner.dense = property(lambda self: {}, lambda self, value: None)"
 WAYS = {
     "as it is": "",
     "one worker": "sys.argv += ['--max-workers', '1']",
-    "small blocks": "conntracker.BLOCK = 3000",
-    "tiny blocks": "conntracker.BLOCK = 700",
-    "always dense": ALWAYS.format(True),
-    "never dense": ALWAYS.format(False),
-    "many tasks": "conntracker.TASK = 20_000; sys.argv += ['--max-workers', '1']",
-    "two processes": "conntracker.PARALLEL_FROM = 0; conntracker.TASK = 20_000\nsys.argv += ['--max-workers', '2']",
-    "four processes": "conntracker.PARALLEL_FROM = 0; conntracker.TASK = 5_000; conntracker.BLOCK = 2000\n"
+    "small chunks": "conntracker.CHUNK = 3000",
+    "tiny chunks": "conntracker.CHUNK = 700",
+    "always dense": f"conntracker.DENSE = {ALWAYS_DENSE}",
+    "never dense": f"conntracker.DENSE = {NEVER_DENSE}",
+    "never dense, tiny chunks": f"conntracker.DENSE = {NEVER_DENSE}; conntracker.CHUNK = 700",
+    "two processes": "conntracker.PARALLEL_FROM = 0\nsys.argv += ['--max-workers', '2']",
+    "four processes": "conntracker.PARALLEL_FROM = 0; conntracker.CHUNK = 2000\n"
     "conntracker.os.sched_getaffinity = lambda number: range(4)",
-    "few accounts in memory": "conntracker.MANY_ACCOUNTS = 3; conntracker.TASK = 20_000",
-    "few accounts in memory, small blocks": "conntracker.MANY_ACCOUNTS = 3; conntracker.BLOCK = 700",
+    "few names in memory": "conntracker.MANY_NAMES = 3",
+    "few names in memory, tiny chunks": "conntracker.MANY_NAMES = 3; conntracker.CHUNK = 700",
 }
 LOGS = 4
 
@@ -65,9 +69,9 @@ def make_log(seed: int) -> bytes:
     # Rotated logs are put in order by their stamps: a clock that is set back would change their order.
     maker.odd = tuple(event for event in maker.odd if event != maker.jump)
     begin = maker.log(600)
-    pen = Pen(maker.instant + 5, maker.number)
+    pen = Pen(maker.instant + 5, 2)  # the server was started again
     middle = pen.sessions(600, users=50) + pen.queries(400) + pen.sessions(10) + pen.queries(600)
-    maker.instant, maker.number = pen.instant + 5, pen.number
+    maker.instant, maker.number, maker.server = pen.instant + 5, pen.number, SERVER
     return begin + middle + maker.log(300)
 
 
@@ -110,7 +114,7 @@ def test_a_first_login_behind_suspect_ones_is_found(tmp_path: Path) -> None:
     log += b"".join(pen.session(account) + pen.sessions(3, users=9) for _ in range(40))
     site = Site(tmp_path)
     site.write(log)
-    collect(site, WAYS["few accounts in memory, small blocks"])
+    collect(site, WAYS["few names in memory, tiny chunks"])
     assert site.logins() == facts_of([log])[0] == pen.truth
 
 
@@ -220,10 +224,10 @@ ODD_LOGS = {
 
 
 ODD_WAYS: dict[str, dict[str, object]] = {
-    "as it is": {"dense": None},
-    "tiny blocks": {"dense": None, "BLOCK": 700},
-    "always dense": {"dense": True},
-    "never dense": {"dense": False},
+    "as it is": {},
+    "tiny chunks": {"CHUNK": 700},
+    "always dense": {"DENSE": ALWAYS_DENSE},
+    "never dense": {"DENSE": NEVER_DENSE},
 }
 
 
