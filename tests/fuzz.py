@@ -266,7 +266,7 @@ class Collector:
         said = self.said + self.collect(site)
         certain, suspects = facts_of(files)
         # The reference knows nothing of proxied logins.
-        stored, apart = site.logins(), site.suspects(but="it is proxied, with no certain login beside it")
+        stored, apart = site.logins(), site.suspects(but="it is proxied")
         shutil.rmtree(site.folder)
         if said:
             return f"seed {seed}: {self.way}: {said}", set(stored), set(apart)

@@ -89,15 +89,16 @@ class Pen:
 
     def refusal(self, name: bytes, host: bytes = b"203.0.113.9") -> list[bytes]:
         """Write the two records of a refused login; only the second one has the whole of a long name."""
+        assert len(name.decode()) <= 128  # the server cuts off the rest
         self.number += 1
         self.instant += 1
         opened = record(self.instant, (cut_name(name), host), self.number, b"FAILED_CONNECT", code=1045)
         return [opened, record(self.instant, (name, host), self.number, b"DISCONNECT")]
 
-    def forged_once(self, account: Account, number: int) -> list[bytes]:
+    def forged_once(self, account: Account, number: int, age: int = 0) -> list[bytes]:
         """Write what whoever reaches the port can do: a login that stands only in the record with the whole name."""
         now = self.instant + 1
-        name = "\u20ac".encode() * 44 + b",0\n" + record(now, account, number) + stamp(now) + b",%b,z" % SERVER
+        name = "\u20ac".encode() * 44 + b",0\n" + record(now - age, account, number) + stamp(now) + b",%b,z" % SERVER
         return self.refusal(name)
 
     def sessions(self, count: int, users: int = 7, prefix: bytes = b"app") -> bytes:
@@ -194,8 +195,9 @@ class Site:
         return {(bytes(user), bytes(host)): (first, last) for user, host, first, last in rows}
 
     def suspects(self, but: str = "") -> dict[Account, int]:
-        """Return the newest suspect login of every account that has one; those with the reason `but` are left out."""
-        rows = self.rows("SELECT user, host, MAX(seen) FROM suspect WHERE reason <> ? GROUP BY user, host", but)
+        """Return the newest suspect login of every account that has one, but for the reasons that begin so."""
+        chosen = "instr(reason, ?) <> 1" if but else "reason <> ?"
+        rows = self.rows(f"SELECT user, host, MAX(seen) FROM suspect WHERE {chosen} GROUP BY user, host", but)
         return {(bytes(user), bytes(host)): seen for user, host, seen in rows}
 
     def gaps(self) -> list[tuple[Any, ...]]:

@@ -232,6 +232,56 @@ def test_22_a_forgery_that_stands_once(site: Site, tmp_path: Path, forged: str, 
     assert logins == story.pen.truth
 
 
+def claim(pen: Pen, *numbers: int) -> bytes:
+    """Write a refused name that holds nothing but ends of records: whoever owns these ids comes second."""
+    return b"".join(pen.refusal(b"x\n" + b"".join(b",,%d,0,CONNECT,,,0\n" % number for number in numbers) + b"z"))
+
+
+def a_name_that_confirms_itself(pen: Pen) -> bytes:
+    """Let ids begin anew in one name: a login, and four lines that go on from there."""
+    lines = [b"dead,10.0.0.9,4,0,CONNECT,,,0", *(b",,%d,0,CONNECT,,,0" % number for number in range(5, 9)), b"z"]
+    return b"".join(pen.refusal(b"\n".join(lines)))
+
+
+def ids_claimed_ahead(pen: Pen) -> bytes:
+    """Claim nine ids in a row that are to come, and forge the next one: the true owners look like another run."""
+    begin = pen.number + 20
+    text = b""
+    for number in range(begin, begin + 9, 3):
+        lines = [record(pen.instant, (b"", b""), number + more, server=b"")[:-1] for more in range(3)]
+        text += b"".join(pen.refusal(b"x,h,%d,0,CONNECT,,,0\n" % number + b"\n".join([*lines[1:], b"z"])))
+    return text + b"".join(pen.forged_once(DEAD, begin + 9))
+
+
+def a_counter_pushed_ahead(pen: Pen) -> bytes:
+    """Push the counter far ahead, and forge an id that it has passed but whose owner is still to come."""
+    begin = pen.number + 990
+    text = b"".join(claim(pen, *range(begin + 4 * i, begin + 4 * i + 4)) for i in range(8))
+    return text + b"".join(pen.forged_once(DEAD, pen.number + 4, age=60))
+
+
+def an_owner_who_never_comes(pen: Pen) -> bytes:
+    """Forge an id that is to come, shortly before the server is started again."""
+    text = b"".join(pen.forged_once(DEAD, pen.number + 300)) + pen.sessions(20)
+    pen.instant, pen.number = pen.instant + 5, FIRST_ID - 1
+    return text
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [a_name_that_confirms_itself, ids_claimed_ahead, a_counter_pushed_ahead, an_owner_who_never_comes],
+    ids=lambda attack: attack.__name__,
+)
+def test_22_attacks_on_the_counter(site: Site, attack: Callable[[Pen], bytes]) -> None:
+    pen = Pen(number=FIRST_ID - 1)
+    site.write(pen.sessions(OPENING) + attack(pen) + pen.sessions(1100))
+    site.collect()
+    logins, suspects = site.logins(), site.suspects()
+    assert DEAD not in logins
+    assert DEAD in suspects
+    assert pen.truth.keys() <= {**logins, **suspects}.keys()
+
+
 NOT_INERT = (
     b"esc\x1b[2Jred",
     b"bell\x07",
