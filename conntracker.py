@@ -1,150 +1,80 @@
 #!/usr/bin/env python3
-"""Keep the latest connection of each MariaDB account, read from the audit plugin's logs.
+"""Say which MariaDB accounts are still in use, from the logs of the audit plugin.
 
-What it does.  Each run reads what is new in the logs of MariaDB's server_audit plugin, and keeps in SQLite,
-for each account name and client host, the first and the latest login.  It is made to run from cron on the
-database host: no output means that it worked.
+`conntracker collect` runs from cron on the database host; silence means that it worked.
 
-What counts as a login.  A CONNECT record with return code 0, in the full grammar of the log: names are
-written there raw, so they may hold commas, quotes and any other byte, and SQL text may hold anything that
-looks like a record.  Failed logins, the end of a session and queries are no logins.  The plugin leaves the
-name out of a successful change of user; what the log tells of those is kept beside the logins.
+    part one   find the logs -> read their new lines as a stream -> hold each login against the ledger of connection ids
+               -> ask the server -> store what stands, and for which time it is proven that nothing was missed
+    part two   match logins with accounts -> assess every account -> print a report, a status, SQL for review
 
-How it remembers where it was.  The facts kept are the earliest and the latest instant of each account, so
-reading a record twice changes nothing, and only a record that is never read can harm.  Each log file is known
-by its device, inode, first bytes and the bytes before the last position.  A file is continued only if all of
-them agree; else it is looked for among the other files (renamed by a rotation, compressed, copied), else it
-is read from its start.  What can be found nowhere is stored as a gap.  Facts and positions are committed in
-one transaction, so a run that dies leaves the database as it was.
+The principle.  Connection ids are a counter: between two starts of the server each id stands in exactly one CONNECT
+or FAILED_CONNECT record.  Twice is a forgery: whoever reaches the port can write lines into the log by way of the
+user name, but not use up an id.  Missing is a hole: what is not shown to have been watched is not called unused.
 
-What may be forged.  Whoever reaches the server's port can write whole lines into the log by way of the user
-name.  A login that the log itself contradicts is kept apart as suspect: see the section "Judge".  To judge a
-record takes the records after it, so what the last bytes of the live log say is kept apart as well, and is
-replaced by the next run.
+What remains unknown.  Internal threads of the server take ids without a record, so a forger who guesses one of these
+is believed, and so may be somebody who already has an account.  The log names the client's host, never the account's
+host pattern.  A successful change of user is logged without a name.  A name with a line end is cut in two, and long
+ones are mangled.
 
-What it cannot know.  The log names the client's host and never the account's host pattern; logins made while
-auditing was off, or written to a disk that was full, are in no log; a name that holds a line end is cut in two.
+Exit codes: 0 it worked, or another run is already running; 1 something could not be read or written, or was not
+understood: one line on stderr says what, where and what to do; what could be read is kept, and the next run goes on
+from there; 2 wrong options or configuration.  `status`: 0 good, 1 warning, 2 critical, 3 it cannot tell.
 
-Exit codes: 0 it worked (or another run is at work); 1 something could not be read or written, said in one
-line on stderr; what could be read is kept and the next run goes on from there; 2 an option or the
-configuration is wrong.  `status` has its own: 0 good, 1 warning, 2 critical.
+Contents.  Part one, what cron runs on the host: Options, Time, Grammar, Log files, Reading, Ledger, Store, Server,
+Collect. Part two, what only reads the database: Match, Assessment, Output, Fleet, Page, Status, Commands.
 """
 
-from __future__ import annotations
+import sys
 
-import atexit
+# All of the file parses in Python 3.6 (no `:=`, no `from __future__ import annotations`), so that this sentence is
+# seen there.
+if sys.version_info < (3, 9):  # noqa: UP036
+    sys.exit("conntracker: ERROR: Python 3.9 or newer is needed: run it with another python3")
+
+import argparse
 import bisect
 import contextlib
 import errno
 import fcntl
+import fnmatch
 import functools
 import gc
-import heapq
+import glob
 import itertools
-import marshal
-import operator
+import json
 import os
 import re
-import select
+import shutil
 import sqlite3
 import stat
-import sys
+import subprocess
+import tempfile
+import textwrap
 import time
+import unicodedata
 from collections import Counter
-from collections import namedtuple
+from collections import deque
 from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime
 from datetime import timedelta
 from datetime import timezone
 from datetime import tzinfo
-
-# Cron starts this every few minutes, mostly to find little that is new: what a start costs is most of what a run
-# costs.  So modules that only some runs need are imported where they are needed, and `typing` is never: type checkers
-# take a variable of this name as true.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Collection
-    from collections.abc import Iterable
-    from collections.abc import Iterator
-    from collections.abc import Mapping
-    from collections.abc import Sequence
-    from typing import IO
-    from typing import Any
-    from typing import AnyStr
-    from typing import ClassVar
-    from typing import NamedTuple
-    from typing import NoReturn
-    from typing import TypeVar
-    from typing import cast
-
-    _T = TypeVar("_T")
-    _Rows = Mapping[str, Sequence[Sequence[bytes]]]  # of an answer of the server, by tag
-else:
-    Any = object
-
-    def cast(_kind, value):
-        """Stand for the function in `typing`."""
-        return value
-
-    class _Fields(type):
-        """Makes a named tuple of a class that lists its fields as `typing.NamedTuple` wants them."""
-
-        def __new__(cls, name, bases, members):
-            fields = members.pop("__annotations__", None)
-            if fields is None:
-                return super().__new__(cls, name, bases, members)
-            made = namedtuple(name, fields, defaults=[members.pop(field) for field in fields if field in members])
-            for member, value in members.items():
-                setattr(made, member, value)
-            return made
-
-    class NamedTuple(metaclass=_Fields):
-        """Stands for the class in `typing`."""
-
+from typing import IO
+from typing import Any
+from typing import NamedTuple
+from typing import NoReturn
+from typing import Optional
+from typing import Union
 
 __version__ = "1.0.0"
 
-DEFAULT_CONFIG = "/etc/conntracker/conntracker.ini"
-
-# Bytes read at once.
-BLOCK = 128 * 1024
-# Bytes of one unit of work for a worker process.
-TASK = 16 * 1024 * 1024
-# Bytes of a unit of work of which all records may be held at once.
-SMALL_TASK = 10 * BLOCK
-# Bytes of new log below which one process does it all: starting a second one would not pay.
-PARALLEL_FROM = 24 * 1024 * 1024
-# Bytes before and after a record that are looked at to judge it (section "Judge").
-WINDOW = 64 * 1024
-# No record of a connection is longer: four names of at most 3 * 128 bytes, or an error message in place of one.
-LONGEST_RECORD = 8 * 1024
-# Bytes that a compressed log keeps of what it gave, for the windows of two neighbouring blocks overlap.
-KEPT = 2 * (BLOCK + WINDOW)
-# Logs of which a process keeps what it has learnt: names, the instants of stamps, the place in a compressed log.
-LOGS_IN_MEMORY = 4
-# Bytes kept of a file's start, and of those before a position, to know the file again.
-FINGERPRINT = 256
-# Names that are looked for one by one in a block; more are looked up in what the block tells.
-MANY_NEEDLES = 40
-# Accounts held in memory before they are handed to SQLite.
-MANY_ACCOUNTS = 50_000
-
 DAY = 86400
-# Older than this, an inventory or a run of the tracker no longer tells the present state.
-FRESH_SECONDS = 2 * DAY
-# Stamps may be this far ahead of our clock (another clock, an hour of daylight saving) before we doubt them.
-CLOCK_SLACK = 3600
-SHOWN_HOSTS = 5
-TABLE_WIDTH = 100
-REPORT_SCHEMA = 1
-SYSTEM_USERS = frozenset({b"root", b"mysql", b"mariadb.sys"})
-VERDICTS = ("never", "stale", "unknown", "active")
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Errors
-# ---------------------------------------------------------------------------------------------------------
+HOUR = 3600
 
 
 class ConntrackerError(Exception):
@@ -168,210 +98,854 @@ class InventoryError(ConntrackerError):
 
 
 class LogError(ConntrackerError):
-    """An audit log cannot be found or read."""
+    """An audit log cannot be found, read or understood."""
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Regular expressions
-# ---------------------------------------------------------------------------------------------------------
+def visible(name: bytes) -> str:
+    r"""Return a name fit to be shown: what is not printable as \xNN or \uNNNN, bytes that are no text as \xNN."""
+    return visible_text(name.decode("utf-8", "surrogateescape"))
 
 
-class _Expression:
-    """A regular expression that is compiled when it is used first, for a run uses few of them."""
-
-    def __init__(self, pattern: Any, flags: int) -> None:
-        self.made_of = pattern, flags
-
-    def __getattr__(self, name: str) -> Any:
-        compiled = re.compile(*self.made_of)
-        for method in ("match", "fullmatch", "search", "finditer"):
-            setattr(self, method, getattr(compiled, method))
-        return getattr(compiled, name)
+def visible_text(text: str) -> str:
+    r"""Return text fit to be shown; a blank at either end shows as \x20."""
+    if text.isprintable() and text[:1] != " " != text[-1:]:
+        return text
+    shown = "".join(map(_visible_char, text))
+    return re.sub(r"^ +| +\Z", lambda blanks: r"\x20" * len(blanks[0]), shown)
 
 
-def expression(pattern: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
-    """Give a regular expression that is compiled when it is used first."""
-    return cast("re.Pattern[AnyStr]", _Expression(pattern, flags))
+def _visible_char(char: str) -> str:
+    code = ord(char)
+    if char.isprintable():
+        return char
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no text
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-# ---------------------------------------------------------------------------------------------------------
+# =====================================================================================================================
+# PART ONE: what cron runs on the host
+# =====================================================================================================================
+# ---------------------------------------------------------------------------------------------------------------------
+# Options: one table drives the command line, the configuration file and the help
+# ---------------------------------------------------------------------------------------------------------------------
+
+DEFAULT_CONFIG = "/etc/conntracker/conntracker.ini"
+LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
+VERDICTS = ("never", "stale", "unknown", "active")
+FORMATS = {
+    "accounts": ("table", "json", "csv"),
+    "report": ("table", "json", "csv", "prometheus", "sql", "html"),
+    "status": ("table", "json", "nagios"),
+}
+
+
+class Option(NamedTuple):
+    """An option with a key in the ini file, from which its name on the command line follows.
+
+    `read` turns the text into the value; it raises ValueError for what `allowed` does not allow.
+    """
+
+    key: str
+    default: str
+    read: Callable[[str], Any]
+    allowed: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """The name on the command line."""
+        return "--" + re.sub(r"(?<=[a-z])(?=[A-Z])", "-", self.key).lower()
+
+    @property
+    def name(self) -> str:
+        """The name as an attribute of Config."""
+        return self.flag[2:].replace("-", "_")
+
+
+def _some_text(text: str) -> str:
+    if not text:
+        raise ValueError
+    return text
+
+
+def _one_name(text: str) -> str:
+    if not text or "/" in text:
+        raise ValueError
+    return text
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise ValueError
+    return int(text)
+
+
+def _minutes(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _level(text: str) -> str:
+    if text not in LEVELS:
+        raise ValueError
+    return text
+
+
+def _zone(text: str) -> Optional[tzinfo]:
+    if not text or text == "Local":
+        return None
+    import zoneinfo
+
+    try:
+        return zoneinfo.ZoneInfo(text)
+    except (zoneinfo.ZoneInfoNotFoundError, OSError, ValueError):
+        raise ValueError from None
+
+
+def _date(text: str) -> Optional[datetime]:
+    if not text:
+        return None
+    return datetime.fromisoformat(re.sub(r"[Zz]\Z", "+00:00", text))
+
+
+def _time_format(text: str) -> "TimeFormat":
+    return TimeFormat(text)
+
+
+_FORMAT_HELP = (
+    "a Go reference layout (of 2006-01-02 15:04:05), a strftime format, or server_audit_timestamp_format's (with %i)"
+)
+_ZONE_HELP = "a zone of the system's tz database such as Europe/Zurich, or nothing for the system's own"
+DEFAULT_STAMP = "20060102 15:04:05"
+OPTIONS = (
+    Option(
+        "AuditLogPath",
+        "/var/lib/mysql",
+        _some_text,
+        "a folder, a file or a glob, or journal:",
+        "where the audit logs are",
+    ),
+    Option("AuditLogName", "server_audit.log", _one_name, "a file name", "base name of the audit log in a folder"),
+    Option(
+        "SyslogIdentifier", "", str, "a word, or nothing: any", "identifier of our records in syslog or the journal"
+    ),
+    Option("ServerHost", "", _list, "comma-separated names", "server host of our records, where a log has several"),
+    Option("Group", "", str, "a word, or nothing", "servers of one group share their accounts by replication"),
+    Option("SqlitePath", "/var/lib/mysql/audit.sqlite", _some_text, "a path", "the database"),
+    Option("TimeFormatAudit", DEFAULT_STAMP, _time_format, _FORMAT_HELP, "form of the stamps in the log"),
+    Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", _time_format, _FORMAT_HELP, "form of Accounts.last_seen"),
+    Option("TimeLocation", "", _zone, _ZONE_HELP, "zone of Accounts.last_seen, and of the stamps in the log"),
+    Option("TimeLocationAudit", "", _zone, _ZONE_HELP, "zone of the stamps in the log, if not TimeLocation"),
+    Option("MaxWorkers", "4", _count, "a number from 1 to 9999", "processes at most; never more than processors"),
+    Option("LogLevel", "ERROR", _level, ", ".join(LEVELS), "the least severe messages that are printed"),
+    Option("Inventory", "", str, "its name or path, nothing: the server is not asked", "client that asks the server"),
+    Option("InventoryDefaultsFile", "", str, "a path, or nothing", "options file for that client"),
+    Option("InventoryTimeout", "20", _count, "a number from 1 to 9999", "seconds that the server may take to answer"),
+    Option("WatchedSince", "", _date, "a date or an ISO 8601 time", "all logins since then are in the logs: your word"),
+    Option("TolerateHoles", "0", _minutes, "a number from 0 to 9999", "minutes of the window that may be unwatched"),
+    Option("Exclude", "", _list, "comma-separated user or user@host, with * and ?", "accounts to keep"),
+    Option("Days", "90", _count, "a number from 1 to 9999", "days without use after which an account is unused"),
+    Option(
+        "DropAfter", "30", _count, "a number from 1 to 9999", "days locked and not asked for before DROP is printed"
+    ),
+)
+OF_REPORT = ("Days", "Exclude", "WatchedSince", "TolerateHoles", "DropAfter")
+COMMANDS = {
+    "collect": "read what is new in the logs (the default)",
+    "accounts": "print the stored accounts",
+    "report": "print which accounts are unused, and why",
+    "status": "print the tracker's health; exit code 0 good, 1 warning, 2 critical, 3 unknown",
+    "grants": "print the SQL that makes the account for Inventory, for review",
+    "sql": "run a SELECT on the database, read only",
+    "snapshot": "write a consistent copy of the database",
+    "version": "print the version",
+}
+
+
+class Config(NamedTuple):
+    """The options in force: those of OPTIONS, then those of single commands."""
+
+    audit_log_path: str
+    audit_log_name: str
+    syslog_identifier: str
+    server_host: tuple[str, ...]
+    group: str
+    sqlite_path: str
+    time_format_audit: "TimeFormat"
+    time_format_db: "TimeFormat"
+    time_location: Optional[tzinfo]
+    time_location_audit: Optional[tzinfo]
+    max_workers: int
+    log_level: str
+    inventory: str
+    inventory_defaults_file: str
+    inventory_timeout: int
+    watched_since: Optional[datetime]
+    tolerate_holes: int
+    exclude: tuple[str, ...]
+    days: int
+    drop_after: int
+    command: str
+    format: str
+    verdict: tuple[str, ...]
+    accounts: str
+    output: str
+    stage: str
+    user: str
+    words: tuple[str, ...]
+    sources: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def audit_zone(self) -> Optional[tzinfo]:
+        """The zone of the log's stamps."""
+        return self.time_location_audit or self.time_location
+
+    @property
+    def stated_since(self) -> Optional[int]:
+        """WatchedSince as an instant; a time without a zone is in TimeLocation."""
+        moment = self.watched_since
+        return (
+            None if moment is None else int(moment.timestamp()) if moment.tzinfo else epoch(moment, self.time_location)
+        )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells an error in one line."""
+
+    def print_help(self, file: Any = None) -> None:
+        emit(self.format_help())
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}: see conntracker --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line: a sub-parser for each command, with the options that it has."""
+    made = _Parser(
+        prog="conntracker",
+        description=(__doc__ or "").partition("\n")[0],
+        epilog="in /etc/cron.d:\n  */15 * * * * conntracker nice -n 19 ionice -c 3 /usr/local/bin/conntracker\n\n"
+        "exit codes: 0 it worked, 1 something could not be read, written or understood, 2 wrong options",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--version", action="store_true", help="print the version")
+    commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for command, text in COMMANDS.items():
+        add = commands.add_parser(command, help=text, description=text, allow_abbrev=False).add_argument
+        add("--version", action="store_true", help=argparse.SUPPRESS)
+        add("--config", metavar="FILE", help=f"configuration file, {DEFAULT_CONFIG} if it is there")
+        for option in OPTIONS:
+            shown = (option.default or "nothing").replace("%", "%%")
+            allowed = option.allowed.replace("%", "%%")
+            about = f"{option.help}: {allowed} (ini key {option.key}, default: {shown})"
+            if command in ("sql", "snapshot", "grants", "version", "accounts") and option.key in OF_REPORT:
+                about = argparse.SUPPRESS  # taken, so that one set of options serves every command, but of no use there
+            add(option.flag, dest=option.name, action="append", metavar="VALUE", help=about)
+        if command in FORMATS:
+            forms = FORMATS[command]
+            add(
+                "--format",
+                choices=forms,
+                default="table",
+                metavar="FORMAT",
+                help="form of the output: " + ", ".join(forms),
+            )
+        if command == "report":
+            _add_report_options(add)
+        if command == "grants":
+            add("--user", metavar="USER@HOST", help="the account to make (default: conntracker@localhost)")
+        if command == "sql":
+            add("words", nargs=1, metavar="SELECT", help="the statement")
+        if command == "snapshot":
+            add("words", nargs=1, metavar="FILE", help="the copy, written with mode 0640")
+    return made
+
+
+def _add_report_options(add: Callable[..., Any]) -> None:
+    kinds = ", ".join(VERDICTS)
+    add("--verdict", action="append", choices=VERDICTS, metavar="VERDICT", help="report only these: " + kinds)
+    add(
+        "--from",
+        dest="sources",
+        action="append",
+        metavar="PATH",
+        help="report on this database, or on a folder of them",
+    )
+    add("--missing", action="append", metavar="NAME", help="name a server that gave no database")
+    add("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
+    add("--output", metavar="FILE", help="write the report to a file, all at once")
+    add(
+        "--stage",
+        choices=("lock", "drop"),
+        metavar="STAGE",
+        help="what --format sql prints: lock (the default) or drop",
+    )
+
+
+def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
+    """Return what the command line gives; options may stand before the command, and `collect` may be left out."""
+    words, place = list(argv), 0
+    while place < len(words) and words[place] not in COMMANDS:
+        takes_value = (
+            words[place].startswith("--") and "=" not in words[place] and words[place] not in ("--version", "--help")
+        )
+        place += 2 if takes_value else 1
+    if place < len(words):
+        words.insert(0, words.pop(place))
+    elif not {"-h", "--help"} & set(words):
+        words.insert(0, "collect")
+    return vars(_parser().parse_args(words))
+
+
+def read_config(path: Optional[str]) -> dict[str, str]:
+    """Return the keys of the ini file and their values, unquoted; ConfigError names file and key."""
+    import configparser
+
+    given, path = path, path or DEFAULT_CONFIG
+    ini = configparser.ConfigParser(
+        interpolation=None, delimiters="=", strict=False, inline_comment_prefixes=("#", ";")
+    )
+    ini.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        with open(path, encoding="utf-8") as file:
+            ini.read_file(file)
+    except OSError as error:
+        # Only a file that is surely not there may be left out: another one is somebody's will.
+        if given is None and isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            return {}
+        raise ConfigError(f"{path}: {error.strerror}: name a configuration file that can be read") from None
+    except (configparser.Error, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: {reason}: write `[default]` and lines of `Key = value`") from None
+    known = [option.key for option in OPTIONS]
+    for section in ini.sections():
+        for key in ini[section]:
+            if section != "default" or key not in known:
+                raise ConfigError(f"{path}: [{section}] {key}: not known; allowed in [default]: {', '.join(known)}")
+    return {key: _unquoted(value) for key, value in ini["default"].items()} if ini.has_section("default") else {}
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'`" else value
+
+
+def configure(arguments: Mapping[str, Any]) -> Config:
+    """Return the options in force: the command line's, else the ini file's, else the defaults."""
+    path = arguments["config"]
+    ini = read_config(path)
+    values: dict[str, Any] = {name: arguments.get(name) or "" for name in ("accounts", "output", "command", "user")}
+    values.update(format=arguments.get("format", "table"), stage=arguments.get("stage") or "lock")
+    values.update({name: tuple(arguments.get(name) or ()) for name in ("verdict", "words", "sources", "missing")})
+    for option in OPTIONS:
+        given = arguments[option.name]
+        if given is not None:
+            where, text = option.flag, ",".join(given) if option.key == "Exclude" else given[-1]
+        else:
+            where, text = f"{path or DEFAULT_CONFIG}: {option.key}", ini.get(option.key, option.default)
+        try:
+            values[option.name] = option.read(text)
+        except ValueError as error:
+            why = f" ({error})" if str(error) else ""
+            raise ConfigError(
+                f"{where}: {visible_text(text)!r} is not allowed{why}; allowed: {option.allowed}"
+            ) from None
+    return Config(**values)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Time: forms of stamps, and the log's local stamps as instants
+# ---------------------------------------------------------------------------------------------------------------------
+#
+# The log has the server's local time without a zone, cut to the second.  Facts are kept as instants (seconds since
+# 1970-01-01 UTC), because local time repeats an hour in autumn.
+
+# Our directive (strftime's, where it has one), Go's element of a reference layout, the letter of MySQL's DATE_FORMAT
+# (server_audit_timestamp_format takes it), and what it matches in a stamp.  Longer elements of Go stand before their
+# beginnings.
+_DIRECTIVES = """
+%B  January  M  [A-Z][a-z]{2,8}
+%b  Jan      b  [A-Z][a-z]{2}
+%A  Monday   W  [A-Z][a-z]{5,8}
+%a  Mon      a  [A-Z][a-z]{2}
+%Z  MST      -  [A-Za-z0-9+-]{1,6}
+%Y  2006     Y  [0-9]{4}
+%:z Z07:00   -  Z|[+-][0-9]{2}:?[0-9]{2}
+%z  Z0700    -  Z|[+-][0-9]{2}:?[0-9]{2}
+%:z -07:00   -  Z|[+-][0-9]{2}:?[0-9]{2}
+%z  -0700    -  Z|[+-][0-9]{2}:?[0-9]{2}
+%m  01       m  [0-9]{2}
+%d  02       d  [0-9]{2}
+%I  03       h  [0-9]{2}
+%M  04       i  [0-9]{2}
+%S  05       s  [0-9]{2}
+%y  06       y  [0-9]{2}
+%H  15       H  [0-9]{2}
+%p  PM       p  [AP]M
+%e  _2       -  [ 0-9][0-9]
+%f  000000   f  [0-9]{1,9}
+%-m 1        c  [0-9]{1,2}
+%-d 2        e  [0-9]{1,2}
+%-I 3        l  [0-9]{1,2}
+%-M 4        -  [0-9]{1,2}
+%-S 5        -  [0-9]{1,2}
+%-H -        k  [0-9]{1,2}
+"""
+_MATCHED = {"%%": "%", "%?f": "(?:[.,][0-9]{1,9})?"}  # the second: a fraction that may be missing
+_OF_GO: dict[str, str] = {}
+_OF_SERVER = {"S": "%S", "I": "%I"}
+for _directive, _go, _letter, _matched in (line.split(None, 3) for line in _DIRECTIVES.strip().splitlines()):
+    _OF_GO.setdefault(_go, _directive)
+    _OF_SERVER.setdefault(_letter, _directive)
+    _MATCHED[_directive] = _matched
+_SHORT_FOR = {"%T": "%H:%M:%S", "%F": "%Y-%m-%d", "%R": "%H:%M", "%r": "%I:%M:%S %p"}
+_GO_ELEMENT = re.compile(
+    r"(?<=[.,])(?:0+|9+)(?![0-9])|" + "|".join(re.escape(go) for go in _OF_GO if go not in ("-", "000000"))
+)
+_DIRECTIVE = re.compile(r"%(?::z|\?f|-?[A-Za-z%])")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def _of_server(match: "re.Match[str]") -> str:
+    letter = match[0][-1]
+    return _SHORT_FOR.get(match[0]) or (
+        match[0] if letter == "%" else _OF_SERVER.get(letter, match[0] + " of DATE_FORMAT")
+    )
+
+
+def _as_directives(text: str) -> str:
+    """Return a time format with strftime's directives, from any of the three kinds; `%i` is the server's alone."""
+    if "%" not in text:
+        return _GO_ELEMENT.sub(lambda match: _OF_GO.get(match[0], "%f"), text)
+    known = _of_server if "%i" in text else lambda match: _SHORT_FOR.get(match[0], match[0])
+    return _DIRECTIVE.sub(known, text)
+
+
+class TimeFormat:
+    """A form of stamps.  ValueError if it has no element of a time, or one that is not known here."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.directives = _as_directives(text)
+        self.elements = _DIRECTIVE.findall(self.directives)
+        unknown = [element for element in self.elements if element not in _MATCHED]
+        if unknown or not self.elements:
+            raise ValueError(f"{unknown[0]} is not known here" if unknown else "it has no element of a time")
+        self.has_year = bool({"%Y", "%y"} & set(self.elements))
+        # Go writes as many digits of a fraction as its layout has, strftime six.
+        fraction = re.search(r"[.,](0+|9+)(?![0-9])", text) if "%" not in text else None
+        self._no_fraction = "0" * len(fraction[1]) if fraction else "000000"
+
+    @functools.cached_property
+    def _pattern(self) -> "re.Pattern[str]":
+        """What matches a stamp; a group for each directive, in their order."""
+        literals = map(re.escape, _DIRECTIVE.split(self.directives))
+        groups = [f"({_MATCHED[element]})" for element in self.elements] + [""]
+        return re.compile("".join(itertools.chain.from_iterable(zip(literals, groups))))
+
+    @property
+    def width(self) -> int:
+        """Length of a stamp in bytes; 0 if it varies."""
+        widths = {"%Y": 4, "%b": 3, "%a": 3, "%%": 1}
+        if any(element[1] in "-?:fABZz" for element in self.elements):
+            return 0
+        return len("".join(_DIRECTIVE.split(self.directives))) + sum(
+            widths.get(element, 2) for element in self.elements
+        )
+
+    def read(self, stamp: str, year: int) -> Optional[tuple[datetime, Optional[timedelta]]]:
+        """Return the local time that a stamp says and its offset from UTC, if it says one; None if it has another form.
+
+        `year` is for forms without one.  Raises ValueError where there is no such time.
+        """
+        match = self._pattern.fullmatch(stamp)
+        if not match:
+            return None
+        said = dict(zip((element.lstrip("%-:?") for element in self.elements), match.groups()))
+        name = (said.get("b") or said.get("B") or "")[:3]
+        month = _MONTHS.index(name) + 1 if name else int(said["m"])
+        hour = int(said["H"]) if "H" in said else int(said["I"]) % 12 + 12 * (said.get("p") == "PM")
+        year = int(said["Y"]) if "Y" in said else 2000 + int(said["y"]) if "y" in said else year
+        second = min(int(said.get("S", 0)), 59) if said.get("S") == "60" else int(said.get("S", 0))
+        naive = datetime(year, month, int(said["d"] if "d" in said else said["e"]), hour, int(said.get("M", 0)), second)
+        offset = said.get("z") or ("Z" if said.get("Z") in ("UTC", "GMT") else None)
+        return naive, None if offset is None else _offset(offset)
+
+    def write(self, moment: datetime) -> str:
+        """Write an aware time, to the second."""
+        zone = moment.strftime("%z")
+        own = {"%:z": f"{zone[:3]}:{zone[3:5]}", "%f": self._no_fraction, "%?f": ""}
+        return moment.strftime(_DIRECTIVE.sub(lambda match: own.get(match[0], match[0]), self.directives))
+
+
+def _offset(text: str) -> timedelta:
+    """Read an offset from UTC such as Z, +0200 or -07:00."""
+    if text == "Z":
+        return timedelta(0)
+    size = timedelta(hours=int(text[1:3]), minutes=int(text[-2:]))
+    return -size if text[0] == "-" else size
+
+
+def epoch(naive: datetime, zone: Optional[tzinfo], fold: int = 0) -> int:
+    """Return the instant of a local time in a zone (None: the system's); `fold` 1 is the second of two."""
+    return int((naive.replace(tzinfo=zone, fold=fold) if zone else naive.replace(fold=fold)).timestamp())
+
+
+def local(instant: int, zone: Optional[tzinfo]) -> datetime:
+    """Return the aware local time of an instant in a zone (None: the system's)."""
+    return datetime.fromtimestamp(instant, zone) if zone else datetime.fromtimestamp(instant, timezone.utc).astimezone()
+
+
+def utc(instant: Optional[int]) -> str:
+    """Return an instant as 2026-01-31T00:00:00Z, None as '', one that no calendar has as the number."""
+    if instant is None:
+        return ""
+    try:
+        return datetime.fromtimestamp(instant, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return str(instant)
+
+
+# Known besides the configured form: the plugin's own, ISO 8601, and the forms of syslog and the journal.
+_KNOWN_FORMS = (
+    "%Y%m%d %H:%M:%S",
+    "%Y-%m-%dT%H:%M:%S%?f%z",
+    "%Y%m%dT%H:%M:%S%?f%z",
+    "%b %e %H:%M:%S%?f",
+    "%a %Y-%m-%d %H:%M:%S%?f %Z",
+)
+_SHORTEST_STAMP = len("Jan  2 15:04:05")
+# A stamp this many seconds before the one before it, in an hour that comes twice, is of the second pass.
+_STEP_BACK = 5
+_STAMPS_REMEMBERED = 16384
+
+
+class Clock(dict[bytes, int]):
+    """The instants of a log's stamps, remembered, as a second holds many records; KeyError where a stamp is no time.
+
+    In the hour that autumn repeats they are those of its first pass: `in_order` tells them apart.  `written` is an
+    instant at which the file had been written, from which the year of a stamp without one follows.
+    """
+
+    def __init__(self, form: TimeFormat, zone: Optional[tzinfo]) -> None:
+        self.form, self.zone, self.written = form, zone, 0
+        self._yearless = False
+        self._forms = (form, *map(TimeFormat, _KNOWN_FORMS))
+        self._minutes: dict[bytes, int] = {}
+        self._no_times: set[bytes] = set()
+        self._repeats: dict[tuple[int, int], bool] = {}
+
+    def __missing__(self, stamp: bytes) -> int:
+        if len(self) + len(self._no_times) > _STAMPS_REMEMBERED:
+            self.forget()
+        # The seconds of a minute need no second look at the form, which nearly always ends with them.
+        minute, seconds = stamp[:-2], stamp[-2:]
+        start = self._minutes.get(minute)
+        if start is not None and seconds.isdigit() and seconds < b"60":
+            instant = start + int(seconds)
+        else:
+            instant = self._read(stamp, 0)
+            if minute.endswith(b":") and seconds < b"60":
+                self._minutes[minute] = instant - int(seconds)
+        self[stamp] = instant
+        return instant
+
+    def find(self, stamp: bytes) -> Optional[int]:
+        """Return the instant of a stamp; None if it is no time."""
+        try:
+            return self[stamp]
+        except KeyError:
+            return None
+
+    def forget(self) -> None:
+        """Forget the stamps: they are too many, or another year begins to hold."""
+        for remembered in (self, self._minutes, self._no_times, self._repeats):
+            remembered.clear()
+
+    def _read(self, stamp: bytes, fold: int) -> int:
+        if stamp not in self._no_times:
+            for form in self._forms if len(stamp) >= _SHORTEST_STAMP else self._forms[:1]:
+                with contextlib.suppress(ValueError, KeyError, OverflowError):
+                    instant = self._instant(form, stamp.decode("ascii"), fold)
+                    if instant is not None and instant > 0:  # there was no server before 1970
+                        return instant
+            self._no_times.add(stamp)
+        raise KeyError(stamp)
+
+    def _instant(self, form: TimeFormat, stamp: str, fold: int) -> Optional[int]:
+        year = local(self.written, self.zone).year
+        read = form.read(stamp, year)
+        if read is None:
+            return None
+        naive, offset = read
+        if offset is not None:
+            return int((naive - offset).replace(tzinfo=timezone.utc).timestamp())
+        instant = epoch(naive, self.zone, fold)
+        self._yearless |= not form.has_year
+        if not form.has_year and instant > self.written + DAY:
+            instant = epoch(naive.replace(year=year - 1), self.zone, fold)
+        return instant
+
+    def set_file(self, written: int) -> None:
+        """Go on with a file that was last written to at an instant."""
+        if written != self.written:
+            self.written = written
+            if self._yearless:
+                self.forget()
+
+    def in_order(self, stamp: bytes, last: int) -> int:
+        """Return the instant of a stamp that follows the instant `last` in the log; KeyError if it is no time.
+
+        The log bears no mark of the repeated hour: a stamp well before the one before it is of the second pass.
+        """
+        instant = self[stamp]
+        return instant if instant >= last - _STEP_BACK else max(instant, self._read(stamp, 1))
+
+    def repeats(self, low: int, high: int) -> bool:
+        """Return whether local time repeats an hour near two instants, so that the order of lines counts."""
+        quarters = low // 900 - 8, high // 900 + 9
+        if quarters[1] - quarters[0] > 400 * 96:  # no stretch of log is that long; but anybody can forge a stamp
+            return True
+        known = self._repeats.get(quarters)
+        if known is None:
+            instants = [*range(quarters[0] * 900, quarters[1] * 900, DAY), quarters[1] * 900]
+            offsets = [local(instant, self.zone).utcoffset() or timedelta(0) for instant in instants]
+            known = self._repeats[quarters] = any(after < before for before, after in zip(offsets, offsets[1:]))
+        return known
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Grammar of the log: pure functions over bytes
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
 #
 # A record is one line: stamp,serverhost,user,host,connection id,query id,operation,database,object,retcode
-# (plugin/server_audit/server_audit.c, log_header and the functions that call it).  Nothing but the SQL text
-# of a QUERY record is escaped, so a record is read from both ends: a host name has no comma, hence the user is
-# what stands between "stamp,serverhost," and the LAST ",host,id,0,OPERATION,".  The query id of a connection's
-# record is 0.  `object` is empty, or from 12.0.1 on the TLS version; some builds add an 11th field with it.
-# SQL text cannot end like that, as a quote, a comma and the return code follow it, nor can a PROXY_CONNECT record,
-# whose object is an account in backquotes.
+# (plugin/server_audit/server_audit.c, log_header and the functions that call it).  Nothing but the SQL text of a
+# QUERY record is escaped, so a line is read from both ends: the LAST ",host,id,0,OPERATION," is where the user ends;
+# the query id of a connection's record is 0.  `object` is empty, or from 12.0.1 on the TLS version; some builds add
+# an 11th field with it.  SQL text cannot end like that, as a quote, a comma and the return code follow it.
+# Enterprise names the new user of a session in the object of CHANGE_USER, in backquotes, and writes CHANGE_USER_DONE
+# under the new user's name.
 
+# Every line that tells something about a connection holds one of these.
+CONNECT_MARK, CHANGE_MARK = b"CONNECT,", b",0,CHANGE"
 LOGIN_MARK = b",0,CONNECT,"
-PROXY_MARK = b",0,PROXY_CONNECT,"
-CHANGE_MARK = b",0,CHANGEUSER,"
-
-REFUSED_MARK = b",0,FAILED_CONNECT,"
-# How most QUERY records end, and nothing else; their SQL text may hold the marks.
-QUERY_END = b"',0"
-# How a QUERY record ends: its text in quotes, then the return code (and in some builds the TLS version).
-_QUERY_END = expression(rb"',[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?$")
-# What follows the mark in the line of a login, and in that of a refused one: database, object, return code.
-_LOGIN_END = expression(rb"[^,]*,[^,'`]*,0+(?:,(?:[^0-9,'][^,']*)?)?\r?")
-_REFUSED_END = expression(rb"[^,]*,[^,'`]*,[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?")
-_STAMPED = expression(rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2},|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[^ ,]*,")
-# A whole record's last fields: the object and the return code, which TABLE records leave empty.
-_COMPLETE = expression(rb",[0-9]*(?:,(?:[^0-9,'][^,']*)?)?\r?$")
-
-_HEAD = expression(rb"([^,]*),([^,]*),(.*)", re.DOTALL)
-# What stands before the database and the end of a record; it is the last such place in a line that counts.
-_OPERATION = expression(
-    rb".*,(?P<host>[^,]*),(?P<id>-?[0-9]+),0,(?P<operation>CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),", re.DOTALL
-)
-_PROXY_OPERATION = expression(rb".*,(?P<host>[^,]*),(?P<id>-?[0-9]+),0,PROXY_CONNECT,", re.DOTALL)
-# rsyslog's two forms of a line; after "ident: " comes server_audit_syslog_info, a blank and the record.
-_SYSLOG = expression(
-    rb"(?P<stamp>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:?[0-9]{2})"
-    rb"|[A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2}) (?P<loghost>[^ ]+) [^:]*:(?P<rest> .*)",
+# What ends a record: object (empty, or the TLS version), return code, perhaps the TLS version again.
+_END = re.compile(rb",[^,'`]*,(?P<code>[0-9]+)(?:,(?:[^0-9,'][^,']*)?)?\Z")
+# What stands before the database; it is the last such place in a line that counts.
+_OPERATION = re.compile(
+    rb".*,(?P<host>[^, ]*),(?P<id>-?[0-9]{1,10}),0,"
+    rb"(?P<operation>CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER|CHANGE_USER_DONE),",
     re.DOTALL,
 )
-_FIRST_WORD_BEFORE_COMMA = expression(rb" ([^ ,]+),")
-# A second stamp within a line: the record before it was torn off, by a full disk or a crash.
-_INNER_STAMP = expression(
-    rb"(?<=.)([0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2}|[0-9]{4}-?[0-9]{2}-?[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9:]+)?),"
-    rb"(?=([^,]*),)",
+# The object of these is an account in backquotes; names may hold any byte, but a host holds no backquote.
+_NAMING_OPERATION = re.compile(
+    rb".*,(?P<host>[^, ]*),(?P<id>-?[0-9]{1,10}),0,(?P<operation>PROXY_CONNECT|CHANGE_USER),[^`]*,"
+    rb"`(?P<user>.*?)`(?:@`(?P<row>[^`]*)`)?,(?P<code>0)(?:,(?:[^0-9,'][^,']*)?)?\Z",
     re.DOTALL,
 )
-# How a line begins that is no record of an audit log or of a syslog.
-_NO_RECORD = expression(rb"\n(?![0-9]{4}|[A-Z][a-z]{2} [ 0-9][0-9] |\0|\r?\n|\Z)")
+_QUERY_END = re.compile(rb"',[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?$")
+_PORT = re.compile(rb"\[([^\]]*)\](?::[0-9]*)?|([^:]+):[0-9]+|(.+):(?:[0-9]{5}|unavailable)", re.DOTALL)
+# The heads of syslog: <PRI>, RFC 5424's version, a stamp, the host, ident; then server_audit_syslog_info, a blank and
+# the record.
+_SYSLOG = re.compile(
+    rb"(?:<[0-9]{1,3}>)?(?:1 )?(?P<stamp>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,]+(?:Z|[+-][0-9]{2}:?[0-9]{2})"
+    rb"|(?:[A-Z][a-z]{2} [ 0-9]?[0-9]|[A-Z][a-z]{2} [0-9]{4}-[0-9]{2}-[0-9]{2}) [0-9]{2}:[0-9]{2}:[0-9]{2}"
+    rb"(?:\.[0-9]+)?(?: [A-Z]{2,5}(?= ))?)"
+    rb" (?P<rest>.*)",
+    re.DOTALL,
+)
+_SERVER_WORD = re.compile(rb" (?P<server>[^ ,]+),", re.DOTALL)
+# What stands before a record that another program has wrapped: the last blank, bar, bracket or colon before its stamp.
+_WRAPPED = re.compile(rb"(?P<head>.*?[A-Za-z].*?[ |\]:])(?P<stamp>[0-9]{8}[ T][0-9:]{8}[^, ]*)", re.DOTALL)
+_INNER_STAMP = re.compile(rb"[0-9]{4}-?[0-9]{2}-?[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}[^,]{0,20},")
 
 
-class Record(NamedTuple):
-    """A connection's record: names as logged, `host` without port."""
+class Line(NamedTuple):
+    """A line that ends like the record of a connection; names as logged, `host` without port.
 
-    stamp: bytes
-    serverhost: bytes
+    `stamp` is None for a piece: the rest of a name with a line end, or a torn record.  Of PROXY_CONNECT, user and
+    host are the account row that was really used; of CHANGE_USER, `user` is the new one.
+    """
+
+    stamp: Optional[bytes]
+    server: bytes
     user: bytes
     host: bytes
-    connection: int
+    number: int
     operation: bytes
-    retcode: int
+    code: int
+    ident: bytes = b""  # syslog's; file records have none
+
+    @property
+    def name(self) -> bytes:
+        """The key of the facts, b"user,host"; a host has no comma, so the last one parts them."""
+        return self.user + b"," + self.host
 
     @property
     def is_login(self) -> bool:
-        """Tell an accepted login."""
-        return self.operation == b"CONNECT" and not self.retcode
+        """Whether it is the record of an accepted login."""
+        return self.operation == b"CONNECT" and not self.code
 
 
 def without_port(host: bytes) -> bytes:
-    """Take the port off a client host as servers from 12.0.1 on log it.
+    """Return a client host without the port that servers from 12.0.1 on log.
 
-    `name:port`, `1.2.3.4:port` and `[v6]:port` are told by their form.  Of a bare IPv6 address the last group
-    is a port if it has five digits or is one group too many, as an address has at most eight of four digits.
+    `name:port`, `1.2.3.4:port`, `[v6]:port` and `:unavailable` are told by their form.  Of a bare IPv6 address the
+    last group is surely a port if it has five digits or is one group too many, as an address has at most eight of
+    four digits; else the host is left as it stands, and both readings count (section "Match").
     """
-    if host.startswith(b"["):
-        return host[1:].partition(b"]")[0]
-    before, colon, port = host.rpartition(b":")
-    if not colon or not port.isdigit():
-        return host
-    if b":" not in before or len(port) == 5 or before.count(b":") == 7:
-        return before
-    return host
+    match = _PORT.fullmatch(host)
+    if match:
+        return next(found for found in match.groups() if found is not None)
+    return host.rpartition(b":")[0] if host.count(b":") == 8 else host
 
 
-def split_line(line: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """Return a line's stamp, serverhost and the rest from the user on, or None if it is no record at all."""
-    syslog = _SYSLOG.fullmatch(line)
-    if syslog:
-        stamp, loghost, rest = syslog.group("stamp", "loghost", "rest")
-        at = rest.find(b" " + loghost + b",")
-        if at < 0:
-            word = _FIRST_WORD_BEFORE_COMMA.search(rest)
-            return word and (stamp, word[1], rest[word.end() :])
-        return stamp, loghost, rest[at + len(loghost) + 2 :]
-    head = _HEAD.fullmatch(line)
-    return head and (head[1], head[2], head[3])
-
-
-class Operation(NamedTuple):
-    """The part of a record that follows the user; `begin` is where the user ends, the rest is as in `Record`."""
-
-    begin: int
-    user: bytes | None  # None: what stands before `begin`
-    host: bytes
-    connection: int
-    operation: bytes
-    retcode: int
-
-
-def find_operation(text: bytes) -> Operation | None:
-    """Find what follows the user in a line without line end, reading from its end; in time that grows as its length."""
-    fields = text.rsplit(b",", 3)
-    eleventh = b""
-    if len(fields) == 4 and not fields[3].isdigit() and b"'" not in fields[3] and not fields[3][:1].isdigit():
-        eleventh = b"," + fields.pop()
-    retcode, name = fields[-1], fields[-2] if len(fields) > 2 else b"'"
-    text = text[: len(text) - len(eleventh) - len(retcode) - 1]
-    if not retcode.isdigit():
+def read_line(line: bytes, clock: Clock) -> Optional[Line]:
+    """Read a line (no line end) by the strict grammar; None if it does not end like the record of a connection."""
+    match = _PLAIN_LINE.fullmatch(line)
+    if match and match[1] in clock:
+        stamp, server, user, host, number, operation, code = match.groups()
+        host = without_port(host) if b":" in host else host
+        return Line(stamp, server, user, host, int(number), operation, int(code))
+    line = line.strip(b"\0\r").rstrip(b" ")
+    end = _END.search(line, max(0, len(line) - 100))
+    match = (
+        _OPERATION.match(line, 0, end.start())
+        if end
+        else _NAMING_OPERATION.match(line)
+        if b"`,0" in line[-50:]
+        else None
+    )
+    if not match:
         return None
-    if b"'" not in name and b"`" not in name:
-        match = _OPERATION.match(text, 0, len(text) - len(name) - 1)
-        if match:
-            host = without_port(match["host"])
-            return Operation(match.start("host") - 1, None, host, int(match["id"]), match["operation"], int(retcode))
-    return _find_proxy_operation(text) if retcode == b"0" and text.endswith(b"`") else None
+    head = _read_head(line[: max(0, match.start("host") - 1)], clock)
+    user, host, operation = head.user, without_port(match["host"]), match["operation"]
+    if operation in (b"PROXY_CONNECT", b"CHANGE_USER"):
+        user, host = match["user"], host if match["row"] is None else match["row"]
+    stamp = None if b"\0" in user + host else head.stamp
+    code = int(end["code"]) if end else 0
+    return Line(stamp, head.server, user, host, int(match["id"]) % (1 << 32), operation, code, head.ident)
 
 
-def _find_proxy_operation(text: bytes) -> Operation | None:
-    """Find what follows the user in a PROXY_CONNECT record, of which the return code was taken off."""
-    at = text.rfind(b"`@`", 0, len(text) - 1)
-    match = _PROXY_OPERATION.match(text, 0, max(0, text.rfind(b",`", 0, max(0, at))))
-    if not match or b"`" in text[at + 3 : -1]:
-        return None
-    user = text[text.find(b",`", match.end()) + 2 : at]
-    return Operation(match.start("host") - 1, user, text[at + 3 : -1], int(match["id"]), b"PROXY_CONNECT", 0)
+# As nearly all are, so that they are read quickly.
+_PLAIN_LINE = re.compile(
+    rb"([^,]*),([^,]*),([^,\0]*),([^, \0]*),([1-9][0-9]{0,9}),0,"
+    rb"(CONNECT|FAILED_CONNECT|DISCONNECT),[^,]*,[^,'`]*,([0-9]+)"
+)
 
 
-def parse_connection(line: bytes) -> Record | None:
-    """Read one line (no line end) as the record of a connection, or return None.
-
-    A PROXY_CONNECT record gives the account row that was really used as user and host.
-    """
-    parts = split_line(line.strip(b"\0\r"))
-    found = find_operation(parts[2]) if parts else None
-    if not parts or not found:
-        return None
-    stamp, serverhost, rest = parts
-    user = rest[: found.begin] if found.user is None else found.user
-    return Record(stamp, serverhost, user, *found[2:])
+class _Head(NamedTuple):
+    stamp: Optional[bytes]
+    server: bytes
+    user: bytes
+    ident: bytes = b""
 
 
-def parse_glued(line: bytes, clock: Clock) -> tuple[bytes, Record] | None:
-    """Read the last record of a line in which a torn record stands before it; None if there is no such thing.
+def _read_head(text: bytes, clock: Clock) -> _Head:
+    """Read what stands before the tail of a record; a stamp of None tells that it is a piece of one."""
+    text = text.lstrip(b" \0")
+    text = text[3:] if text.startswith(b"\xef\xbb\xbf") else text
+    commas = clock.form.text.count(",")
+    fields = text.split(b",", 2 + commas)
+    stamp = b",".join(fields[: 1 + commas])
+    if len(fields) == 3 + commas and clock.find(stamp) is not None:
+        return _Head(None, b"", text) if _is_glued(text, clock) else _Head(stamp, *fields[1 + commas :])
+    fields = text.split(b",", 2)
+    wrapped = _WRAPPED.fullmatch(fields[0])
+    if wrapped and len(fields) == 3 and clock.find(wrapped["stamp"]) is not None:
+        glued = _is_glued(text[wrapped.start("stamp") :], clock)
+        return _Head(None, b"", text) if glued else _Head(wrapped["stamp"], fields[1], fields[2], b"wrapped")
+    syslog = _SYSLOG.fullmatch(text)
+    if syslog and clock.find(syslog["stamp"]) is not None:
+        rest = syslog["rest"]
+        found = _server_in(rest)
+        if found:
+            return _Head(syslog["stamp"], found["server"], rest[found.end() :], _ident_in(rest[: found.start()]))
+    return _Head(None, b"", text)
 
-    Return what is left of the torn one, and the record.  A server stamps a record with a time: what only looks like
-    a stamp is a piece of a name.
-    """
+
+def _is_glued(text: bytes, clock: Clock) -> bool:
+    """Return whether a whole record begins within what stands before a tail: the one before it is torn."""
+    return any(
+        text.count(b",", match.start()) >= 2 and clock.find(match[0][:-1]) is not None
+        for match in itertools.islice(_INNER_STAMP.finditer(text, 1), _READINGS)
+    )
+
+
+def _server_in(rest: bytes) -> "Optional[re.Match[bytes]]":
+    """Find the server host behind a syslog head: by the head's own host, else the first word before a comma."""
+    short = rest.partition(b" ")[0].partition(b".")[0]
+    own = rb" (?P<server>%b(?:\.[^ ,]*)?)," % re.escape(short).replace(b"%", b"%%")
+    return (re.search(own, rest) if short else None) or _SERVER_WORD.search(rest)
+
+
+def _ident_in(text: bytes) -> bytes:
+    """Return the identifier in a syslog head: the word before a colon, else the word behind the host (RFC 5424)."""
+    words = text.split()
+    marked = [word for word in words if word.endswith(b":")] or words[1:2] or words[:1]
+    return re.sub(rb"(?:\[[0-9]*\])?:?\Z", b"", marked[0]) if marked else b""
+
+
+class Torn(NamedTuple):
+    """A login that a damaged line may tell of: it is not believed."""
+
+    name: bytes
+    instant: int
+
+
+def read_torn(line: bytes, clock: Clock) -> list[Torn]:
+    """Return the logins that a damaged line may tell of: glued to a torn record, torn off, or broken off."""
     line = line.strip(b"\0\r")
-    stamps = list(_INNER_STAMP.finditer(line))
-    found = find_operation(line) if stamps else None
-    if found:
-        for inner in reversed(stamps):
-            stamp, serverhost = inner.groups()
-            if inner.end(2) < found.begin and clock.find(stamp):
-                user = line[inner.end(2) + 1 : found.begin] if found.user is None else found.user
-                return line[: inner.start()], Record(stamp, serverhost, user, *found[2:])
-    return None
+    inner = [match.start() for match in _INNER_STAMP.finditer(line, 1)][-_READINGS:]
+    found: dict[bytes, int] = {}
+    for text in (line, line + _BROKEN_OFF, *(line[:end] + _BROKEN_OFF for end in inner[-1:])):
+        glued = (_torn_login(text[start:], clock) for start in reversed(inner) if start < len(text))
+        for torn in (_torn_login(text, clock), next(filter(None, glued), None)):
+            if torn:
+                found[torn.name] = torn.instant
+    return [Torn(*item) for item in found.items()]
 
 
-def key_of(record: Record) -> bytes:
-    """Return the name of a login's facts, b"user,host"; a host has no comma, so the last one parts them."""
-    return record.user + b"," + record.host
+# What the shortest record of a login that breaks off behind the mark lacks.
+_BROKEN_OFF = b",,0"
+# So many inner stamps of a damaged line are tried, from its end.
+_READINGS = 64
 
 
-def needle_of(name: bytes) -> bytes:
-    """Return what stands in each login of a b"user,host": an IPv6 address may stand in brackets."""
-    user, _, host = name.rpartition(b",")
-    return b",%b," % user if b":" in host else b",%b,%b" % (user, host)
+def _torn_login(text: bytes, clock: Clock) -> Optional[Torn]:
+    end = _END.search(text, max(0, len(text) - 100))
+    match = _OPERATION.match(text, 0, end.start()) if end else None
+    if not match or match["operation"] != b"CONNECT" or b"\0" in text:
+        return None
+    fields = text[: max(0, match.start("host") - 1)].split(b",", 2)
+    instant = clock.find(fields[0])
+    return Torn(fields[2] + b"," + without_port(match["host"]), instant) if instant and len(fields) == 3 else None
+
+
+def is_record(line: bytes, clock: Clock) -> bool:
+    """Return whether a line begins like any record of the audit plugin: of a query or a table as well."""
+    read = read_line(line, clock)
+    if read or (LOGIN_MARK in line and not _QUERY_END.search(line, max(0, len(line) - 100))):
+        return read is not None and read.stamp is not None
+    fields = line.split(b",", 7)
+    return (
+        len(fields) == 8
+        and fields[4].isdigit()
+        and fields[5].isdigit()
+        and clock.find(fields[0].strip(b" \0")) is not None
+    )
+
+
+def is_plain_query(text: bytes) -> bool:
+    """Return whether a line is the record of a query, and nothing is glued to it."""
+    return (
+        _QUERY_END.search(text, max(0, len(text) - 100)) is not None and LOGIN_MARK not in text.partition(b",QUERY,")[0]
+    )
 
 
 def decoded(name: bytes) -> str:
@@ -379,2121 +953,1604 @@ def decoded(name: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Clock: the log's local stamps to instants, instants to text
-# ---------------------------------------------------------------------------------------------------------
+class PlainRecords(NamedTuple):
+    """What matches the records with plain names, at the speed of C; what it does not match goes through `read_line`.
+
+    `begin` matches logins and refusals, with groups for stamp, b"user,host", id, b"FAILED_" or nothing, and return
+    code; `end` the ends of sessions, with groups for stamp and id.
+    """
+
+    begin: "re.Pattern[bytes]"
+    end: "re.Pattern[bytes]"
+
+
+def plain_records(server: bytes, width: int, *, ports: bool) -> PlainRecords:
+    """Return the patterns for a server host and a length of stamps; `ports`: hosts are logged with a port.
+
+    `[^,]*+` never gives back what it took, which is faster.  Python before 3.11 does not know it; `[^,]*` matches the
+    same.
+    """
+    port = rb"(?::[0-9]++)?+" if ports else b""
+    host = rb"[^,:]*+" if ports else rb"[^,]*+"
+    head = rb"\n(.{%d}),%b," % (width, re.escape(server))
+    names = rb"[^,\n]*+,[^,\n]*+,"  # database and object
+    patterns: Iterable[bytes] = (
+        head + rb"([^,]*+,%b)%b,([1-9][0-9]*+),0,(FAILED_|)CONNECT,%b([0-9]++)(?=\n)" % (host, port, names),
+        head + rb"[^,]*+,[^,]*+,([1-9][0-9]*+),0,DISCONNECT,%b0(?=\n)" % names,
+    )
+    if sys.version_info < (3, 11):
+        patterns = (re.sub(rb"(?<=[*+?}])\+", b"", pattern) for pattern in patterns)
+    return PlainRecords(*(re.compile(pattern, re.DOTALL) for pattern in patterns))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Log files: which files there are, and what of them is new
+# ---------------------------------------------------------------------------------------------------------------------
 #
-# The log has the server's local time without zone, cut to the second.  Facts are kept as instants (seconds
-# since 1970-01-01 UTC), because local time repeats an hour in autumn.
-
-# Directive of strftime, element of a Go reference layout, and what it matches in a stamp.
-_DIRECTIVES = """
-%B   January  [A-Z][a-z]{2,8}
-%b   Jan      [A-Z][a-z]{2}
-%A   Monday   [A-Z][a-z]{5,8}
-%a   Mon      [A-Z][a-z]{2}
-%Z   MST      [A-Za-z0-9+-]{1,6}
-%Y   2006     [0-9]{4}
-%:z  Z07:00   Z|[+-][0-9]{2}:[0-9]{2}
-%z   Z0700    Z|[+-][0-9]{2}:?[0-9]{2}
-%:z  -07:00   Z|[+-][0-9]{2}:[0-9]{2}
-%z   -0700    Z|[+-][0-9]{2}:?[0-9]{2}
-%m   01       [0-9]{2}
-%d   02       [0-9]{2}
-%I   03       [0-9]{2}
-%M   04       [0-9]{2}
-%S   05       [0-9]{2}
-%y   06       [0-9]{2}
-%H   15       [0-9]{2}
-%p   PM       [AP]M
-%e   _2       [ 0-9][0-9]
-%f   .000000  [.,][0-9]{1,9}
-%-m  1        [0-9]{1,2}
-%-d  2        [0-9]{1,2}
-%-I  3        [0-9]{1,2}
-%-M  4        [0-9]{1,2}
-%-S  5        [0-9]{1,2}
-"""
-_GO_TO_DIRECTIVE: dict[str, str] = {}
-_MATCHED = {"%%": "%"}
-for _line in _DIRECTIVES.splitlines()[1:]:
-    _directive, _go, _matched = _line.split(None, 2)
-    _GO_TO_DIRECTIVE[_go] = _directive
-    _MATCHED[_directive] = f"({_matched})"
-_GO_FRACTION = expression(r"[.,](?:0+|9+)(?![0-9])")
-_STRFTIME_ELEMENT = expression(r"%:z|%-?[A-Za-z%]")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-
-def _go_element(text: str, at: int) -> tuple[str, str]:
-    """Return the element of a Go reference layout that begins at a place, and its directive; '' if there is none.
-
-    The directive of a fraction is `%f` between its separator and its number of digits.
-    """
-    if text[at] in ".,":
-        match = _GO_FRACTION.match(text, at)
-        found = match[0] if match else ""
-        return found, f"{found[:1]}%f{len(found) - 1}"
-    found = next((element for element in _GO_TO_DIRECTIVE if text.startswith(element, at)), "")
-    return found, _GO_TO_DIRECTIVE.get(found, "")
-
-
-def _strftime_element(text: str, at: int) -> tuple[str, str]:
-    """Return the directive that begins at a place, twice; ValueError if it is not known here."""
-    match = _STRFTIME_ELEMENT.match(text, at)
-    found = match[0] if match else ""
-    if found and found not in _MATCHED:
-        raise ValueError(f"{found} is not known here")
-    return found, found
-
-
-class Layout:
-    """A time format, as a Go reference layout or for strftime (with a `%`).
-
-    `elements` are literals and directives in turn.  ValueError if no element of a time is there, or one that is not
-    known here.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        element_at = _strftime_element if "%" in text else _go_element
-        elements, at = [""], 0
-        while at < len(text):
-            found, directive = element_at(text, at)
-            if found:
-                elements += [directive, ""]
-            else:
-                elements[-1] += text[at]
-            at += len(found) or 1
-        if len(elements) == 1:
-            raise ValueError("it has no element of a time")
-        self.elements = tuple(elements)
-
-    @functools.cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """What matches a stamp, with a group for each directive."""
-        parts = list(map(re.escape, self.elements))
-        parts[1::2] = [_MATCHED.get(directive, _MATCHED["%f"]) for directive in self.elements[1::2]]
-        return re.compile("".join(parts))
-
-    @property
-    def width(self) -> int:
-        """Length of a stamp in bytes, 0 if it varies."""
-        widths = {"%Y": 4, "%:z": 6, "%z": 5, "%p": 2, "%b": 3, "%a": 3}
-        total = sum(len(literal) for literal in self.elements[::2])
-        for directive in self.elements[1::2]:
-            if directive[0] != "%" or directive[1] in "-fABZz":
-                return 0
-            total += widths.get(directive, 1 if directive == "%%" else 2)
-        return total
-
-    @property
-    def sortable(self) -> bool:
-        """Tell whether the order of stamps as text is their order in time."""
-        return self.width > 0 and self.elements[1::2] == ("%Y", "%m", "%d", "%H", "%M", "%S")
-
-    def parse(self, text: str) -> tuple[dict[str, int], timedelta | None] | None:
-        """Return what a stamp says of year, month, ... and its offset from UTC, or None if it has another form."""
-        match = self.pattern.fullmatch(text)
-        if not match:
-            return None
-        values: dict[str, int] = {}
-        offset: timedelta | None = None
-        directives = [e for e in self.elements[1::2] if e != "%%"]
-        for directive, value in zip(directives, match.groups()):
-            letter = directive.replace("-", "")[-1] if "%f" not in directive else "f"
-            if letter == "z":
-                offset = _offset(value)
-            elif letter in "bB":
-                if value[:3] not in _MONTHS:
-                    return None
-                values["m"] = _MONTHS.index(value[:3]) + 1
-            elif letter == "p":
-                values["p"] = 12 if value == "PM" else 0
-            elif letter not in "aAZf":
-                values[{"e": "d"}.get(letter, letter)] = int(value)
-        return values, offset
-
-    def format(self, moment: datetime) -> str:
-        """Write an aware time; the seconds have no fraction."""
-        parts = list(self.elements)
-        for i, directive in enumerate(parts):
-            if directive == "%:z":
-                zone = moment.strftime("%z")
-                parts[i] = zone[:3] + ":" + zone[3:5]
-            elif "%f" in directive:
-                parts[i] = directive[0] + "0" * int(directive[3:] or 0) if directive != "%f" else "000000"
-        return moment.strftime("".join(parts))
-
-
-def _offset(text: str) -> timedelta:
-    """Read an offset from UTC such as Z, +0200 or -07:00."""
-    if text == "Z":
-        return timedelta(0)
-    digits = text[1:].replace(":", "")
-    size = timedelta(hours=int(digits[:2]), minutes=int(digits[2:4]))
-    return -size if text[0] == "-" else size
-
-
-def _moment(values: dict[str, int], year: int) -> datetime:
-    """Make a naive time of a stamp's values; ValueError where there is no such time."""
-    if "I" in values:
-        values["H"] = values["I"] % 12 + values.get("p", 0)
-    if "y" in values:
-        year = 2000 + values["y"]
-    second = values.get("S", 0)
-    second -= second == 60
-    return datetime(values.get("Y", year), values["m"], values["d"], values["H"], values["M"], second)
-
-
-# The forms tried after the configured one: the plugin's own, ISO 8601 as of 12.x and rsyslog, and rsyslog's old one.
-_KNOWN_LAYOUTS = (
-    "%Y%m%d %H:%M:%S",
-    "%Y-%m-%dT%H:%M:%S%f%:z",
-    "%Y-%m-%dT%H:%M:%S%:z",
-    "%Y%m%dT%H:%M:%S%f%z",
-    "%b %e %H:%M:%S",
-)
-_SHORTEST_STAMP = len("Jan  2 15:04:05")
-
-
-@functools.cache
-def _known_layout(text: str) -> Layout:
-    return Layout(text)
-
-
-def _with_offset(naive: datetime, offset: timedelta) -> int:
-    """Return the instant of a local time that is so far ahead of UTC."""
-    return int((naive - offset).replace(tzinfo=timezone.utc).timestamp())
-
-
-def epoch(naive: datetime, zone: tzinfo | None, fold: int) -> int:
-    """Return the instant of a local time in a zone (None: the system's); `fold` 1 is the second of two."""
-    return int((naive.replace(tzinfo=zone, fold=fold) if zone else naive.replace(fold=fold)).timestamp())
-
-
-def local(instant: int, zone: tzinfo | None) -> datetime:
-    """Return the aware local time of an instant in a zone (None: the system's)."""
-    return datetime.fromtimestamp(instant, zone) if zone else datetime.fromtimestamp(instant, timezone.utc).astimezone()
-
-
-class Clock(dict[bytes, int]):
-    """The instants of a log's stamps, remembered, as a second holds many records.
-
-    `fold` 1 reads the hour that autumn repeats as its second pass; `written` is an instant at which the file
-    had been written, from which the year of a stamp without one follows.  A stamp that no layout fits raises
-    ValueError.
-    """
-
-    def __init__(self, layout: Layout, zone: tzinfo | None, fold: int = 0, written: int = 0) -> None:
-        self.layouts = (layout,)
-        self.zone, self.fold, self.written = zone, fold, written
-        self.minutes: dict[bytes, int] = {}
-        self.steady: dict[tuple[int, int], bool] = {}
-        self.no_times: set[bytes] = set()
-
-    def __missing__(self, stamp: bytes) -> int:
-        if len(self) + len(self.no_times) > 16384:
-            self.clear()
-            self.minutes.clear()
-            self.steady.clear()
-            self.no_times.clear()
-        text = stamp.rpartition(b"\n")[2].lstrip(b"\0")
-        minute, seconds = text[:-2], text[-2:]
-        start = self.minutes.get(minute)
-        if start is not None and seconds.isdigit() and seconds < b"60":
-            instant = start + int(seconds)
-        else:
-            instant = self._read(stamp, text)
-            if minute.endswith(b":") and seconds < b"60":
-                self.minutes[minute] = instant - int(seconds)
-        self[stamp] = instant
-        return instant
-
-    def find(self, stamp: bytes) -> int | None:
-        """Return the instant of a stamp; None if it is no time."""
-        try:
-            return self[stamp]
-        except ValueError:
-            return None
-
-    def is_steady(self, low: int, high: int) -> bool:
-        """Tell that local time keeps its distance from UTC between two instants: a change lasts for days."""
-        if high - low > 400 * DAY:  # no log is; but anybody can forge a stamp
-            return False
-        quarters = low // 900, high // 900 + 1
-        steady = self.steady.get(quarters)
-        if steady is None:
-            low, high = (quarter * 900 for quarter in quarters)
-            offsets = {local(instant, self.zone).utcoffset() for instant in (*range(low, high, DAY), high)}
-            steady = self.steady[quarters] = len(offsets) == 1
-        return steady
-
-    def _read(self, stamp: bytes, text: bytes) -> int:
-        if stamp not in self.no_times:
-            with contextlib.suppress(ValueError):
-                known = _KNOWN_LAYOUTS if len(text) >= _SHORTEST_STAMP else ()
-                for layout in itertools.chain(self.layouts, map(_known_layout, known)):
-                    parsed = layout.parse(text.decode("ascii"))
-                    if parsed and (instant := self._instant(*parsed)) >= 0:
-                        return instant
-            self.no_times.add(stamp)
-        raise ValueError(f"not a time: {text!r}")
-
-    def _instant(self, values: dict[str, int], offset: timedelta | None) -> int:
-        year = local(self.written, self.zone).year
-        if offset is not None:
-            return _with_offset(_moment(values, year), offset)
-        instant = epoch(_moment(values, year), self.zone, self.fold)
-        if not {"Y", "y"} & values.keys() and instant > self.written + DAY:
-            instant = epoch(_moment(values, year - 1), self.zone, self.fold)
-        return instant
-
-
-def repeats(naive: datetime, zone: tzinfo | None) -> bool:
-    """Tell whether a local time comes twice."""
-    return epoch(naive, zone, 0) < epoch(naive, zone, 1)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Log files: bytes by offset, plain or compressed
-# ---------------------------------------------------------------------------------------------------------
-
-COMPRESSIONS = (".gz", ".bz2", ".xz")
-
-
-class LogFile:
-    """An open audit log.  What cannot be read ends it, and `broken` says why.
-
-    `size` is in bytes of log text, 0 for a compressed log until its end was read; `head` its first bytes;
-    `start` and `end` bound what is to be read; `tail` is where the part starts that the next run reads again;
-    `live` tells that the server may still write to it; `first` and `last` are the instants of its first and its
-    last record.  `before` and `after` are the logs that were written before and after it.
-    """
-
-    _streaming: ClassVar[list[LogFile]] = []  # those that are being decompressed, the one begun last at the end
-
-    def __init__(self, path: str, descriptor: int) -> None:
-        """Take an open file; raises OSError."""
-        status = os.fstat(descriptor)
-        self.path, self.descriptor = path, descriptor
-        self.device, self.inode = status.st_dev, status.st_ino
-        self.stored_size, self.modified = status.st_size, status.st_mtime_ns
-        self.compressed = path.endswith(COMPRESSIONS)
-        self.size = 0 if self.compressed else status.st_size
-        self.head = b""
-        self.start = self.tail = self.end = 0
-        self.live = self.unchanged = False
-        self.known: Known | None = None
-        self.first: int | None = None
-        self.last: int | None = None
-        self.before: LogFile | None = None
-        self.after: LogFile | None = None
-        self.broken = ""
-        self._stream: IO[bytes] | None = None
-        self._pieces: list[bytes] = []
-        self._passed = 0  # bytes of log text before the pieces
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return up to `size` bytes of log text from `offset`; less only at the end."""
-        try:
-            if self.compressed:
-                return self._decompress(offset, size)
-            cold = _not_cached(self.descriptor, offset)
-            data = os.pread(self.descriptor, size, offset)
-            if cold:
-                os.posix_fadvise(self.descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
-        except Exception as error:  # each compression has errors of its own
-            self.broken = str(error) or type(error).__name__
-            return self._salvage(offset, size) if self.compressed else b""
-        return data
-
-    def _salvage(self, offset: int, size: int) -> bytes:
-        """Return what a damaged compressed log still gives: a large read that meets the damage gives nothing."""
-        self.rewind()
-        text, position = b"", 0
-        with contextlib.suppress(Exception):
-            stream = cast("Any", _open_compressed(self.path, self.descriptor))
-            while position < offset + size and (piece := stream.read1(min(WINDOW, offset + size - position))):
-                text += piece[max(0, offset - position) :]
-                position += len(piece)
-        return text
-
-    def fingerprint(self, end: int) -> bytes:
-        """Return the last bytes before a place, to know it again."""
-        kept = min(FINGERPRINT, end)
-        return self.read(end - kept, kept)
-
-    def rewind(self) -> None:
-        """Forget the place in a compressed log."""
-        self._stream, self._pieces, self._passed = None, [], 0
-
-    def _begin_stream(self) -> IO[bytes]:
-        """Begin to read a compressed log from its start; of other logs only those read last keep their place."""
-        others = [log for log in self._streaming if log is not self]
-        for log in (self, *others[: 1 - LOGS_IN_MEMORY]):
-            log.rewind()
-        self._streaming[:] = [*others[1 - LOGS_IN_MEMORY :], self]
-        return _open_compressed(self.path, self.descriptor)
-
-    def tail_text(self, size: int) -> bytes:
-        """Return the whole lines in the last `size` bytes."""
-        if self.compressed and self.end == sys.maxsize:
-            self.end = self.tail = self._length()
-        start = max(0, self.end - size)
-        text = self.read(start, self.end - start)
-        return text[text.find(b"\n") + 1 if start else 0 : text.rfind(b"\n") + 1]
-
-    def _length(self) -> int:
-        """Return the length of a compressed log's text."""
-        position = 0
-        while data := self.read(position, BLOCK):
-            position += len(data)
-        return position
-
-    def _decompress(self, offset: int, size: int) -> bytes:
-        """Read on in the stream, which keeps its last pieces; what lies further back costs a new start."""
-        if self._stream is None or offset < self._passed:
-            self._stream = self._begin_stream()
-        end = self._passed + sum(map(len, self._pieces))
-        while end < offset + size and (piece := self._stream.read(BLOCK)):
-            self._pieces.append(piece)
-            end += len(piece)
-            while self._passed + len(self._pieces[0]) < min(offset, end - KEPT):
-                self._passed += len(self._pieces.pop(0))
-        parts, begin = [], self._passed
-        for piece in self._pieces:
-            parts.append(piece[max(0, offset - begin) : max(0, offset + size - begin)])
-            begin += len(piece)
-        return b"".join(parts)
-
-
-def _not_cached(descriptor: int, offset: int) -> bool:
-    """Tell that the page at `offset` is not in the page cache, where the file system can say it."""
-    try:
-        os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _open_compressed(path: str, descriptor: int) -> IO[bytes]:
-    """Open a compressed log from its start; a module is loaded only where it is needed."""
-    raw = os.fdopen(os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY), "rb")
-    if path.endswith(".gz"):
-        import gzip
-
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
-    if path.endswith(".bz2"):
-        import bz2
-
-        return bz2.BZ2File(raw)
-    import lzma
-
-    return lzma.LZMAFile(raw)
-
-
-def blocks(log: LogFile, start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
-    r"""Yield the lines from `start` to `end` in pieces: offsets of start and end, and b"\n" with the lines.
-
-    Of a line longer than a block only the last bytes are given, as no record of a connection is that long.
-    """
-    position, rest = start, b""
-    while position < end:
-        # The byte before a line is a line end: read with it, the block needs no second copy.
-        lead = int(position > 0 and not rest)
-        data = log.read(position - lead, min(BLOCK, end - position) + lead)
-        if len(data) <= lead:
-            break
-        stop = position - lead + len(data)
-        cut = data.rfind(b"\n") + 1 if stop < end else len(data)
-        if cut <= lead:
-            rest, position = (rest + data[lead:])[-LONGEST_RECORD:], stop
-            continue
-        # A log that was rewritten meanwhile may have something else there.
-        piece = data[:cut] if lead and data[:1] == b"\n" else b"\n" + rest + data[lead:cut]
-        position, rest = stop - len(data) + cut, b""
-        yield position - len(piece) + 1, position, piece if piece.endswith(b"\n") else piece + b"\n"
-    if rest:
-        yield position - len(rest), position, b"\n" + rest + b"\n"
-
-
-def line_start(log: LogFile, offset: int) -> int:
-    """Return where the first line starts that starts at `offset` or later; the log's end if there is none."""
-    position = max(0, offset - 1)
-    while offset > 0:
-        data = log.read(position, WINDOW)
-        found = data.find(b"\n")
-        if found >= 0 or not data:
-            return position + found + 1
-        position += len(data)
-    return 0
-
-
-def last_line_end(log: LogFile) -> int:
-    """Return where the last whole line of a plain log ends."""
-    position = log.size
-    while position > 0:
-        start = max(0, position - WINDOW)
-        found = log.read(start, position - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        position = start
-    return 0
-
-
-def marked_lines(text: bytes, mark: bytes, low: int = 0, high: int = sys.maxsize) -> Iterator[tuple[int, bytes]]:
-    r"""Yield position and bytes of each line of `text` (which starts with b"\n") that holds `mark` in [low, high)."""
-    at = text.find(mark, low, high)
-    while at >= 0:
-        begin, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
-        yield begin, text[begin:end]
-        at = text.find(mark, end, high)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Scan: who logged in within a block of lines, and when
-# ---------------------------------------------------------------------------------------------------------
-#
-# Why it is fast and yet exact.  The facts wanted are the first and the latest login of each name and client host.
-# So a block of lines is only asked who logged in there, and between which instants.  Every login bears the mark
-# ",0,CONNECT,".  What stands before it, from the line end before its line and without the digits of the id, is its
-# tail: line end, stamp and the middle ",serverhost,user,host,".  The set of the middles tells who, min and max of the
-# tails tell when.  No line is looked at for more, until its block turns out to be the first or the latest to name
-# somebody (section "Work"): only there are lines read by the strict grammar, and judged.
-#
-# The mark is found in two ways: where it is dense, bytes.rsplit cuts the block at all marks at once; else rfind goes
-# from mark to mark, and passes over queries.  Both search from the right, where CPython needs no table for the mark
-# (Objects/stringlib/fastsearch.h), and pass over 3 to 5 GB/s.  A tail that is not of the plain form, for whatever
-# reason (a name holds the mark, SQL text holds it, the line is torn), is "odd": its line is read by the strict grammar
-# at once.  So is that of a tail with a new middle, unless its line ends like that of a login.
-
-
-Place = tuple[int, int, int]  # number of a task (section "Work"), offsets of start and end of a block of its lines
-
-
-class View:
-    """What a block tells: names that may have logged in, all between two instants, and lines that are no records."""
-
-    __slots__ = ("high", "low", "names", "not_understood", "torn")
-
-    def __init__(self) -> None:
-        self.names: set[bytes] = set()
-        self.low, self.high = sys.maxsize, -1
-        self.torn: list[Doubt] = []
-        self.not_understood: list[int] = []  # offsets
-
-    def span(self, *instants: int) -> None:
-        """Take instants in."""
-        self.low, self.high = min(self.low, *instants), max(self.high, *instants)
-
-
-class Doubt(NamedTuple):
-    """A login that is not believed: b"user,host", instant, offset in the log and the reason in words."""
-
-    name: bytes
-    instant: int
-    offset: int
-    reason: str
-
-
-TORN = "it is glued to a torn record, or breaks off"
-
-
-class Scanner:
-    """Looks at the blocks of one log, and remembers what suits it: how dense logins are, and what names mean."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        layout = clock.layouts[0]
-        # Bytes of line end and stamp.  Stamps that cannot be compared as text make every tail an odd one.
-        self.width = layout.width + 1 if layout.sortable else sys.maxsize
-        self.middle = operator.itemgetter(slice(self.width, None))
-        self.plain: dict[bytes, bytes] = {}  # b",serverhost,user,host,": b"user,host"
-        self.dense = False
-
-    def look(self, begin: int, block: bytes) -> View:
-        r"""Look at the lines of a block, which starts with b"\n"; the first line stands at offset `begin`."""
-        tails, marks = _dense(block) if self.dense else _sparse(block)
-        self.dense = len(tails) * 1024 > len(block)
-        view, middles, odd = View(), set(map(self.middle, tails)), []
-        new = middles.difference(self.plain)
-        if new:
-            odd = self._learn(block, new, list(map(self.middle, tails)), list(marks))
-            middles.intersection_update(self.plain)
-            for i, _ in reversed(odd):
-                del tails[i]
-        try:
-            self._span(tails, view)
-            view.names = set(map(self.plain.__getitem__, middles))
-            lines = {block.rfind(b"\n", 0, at) for _, at in odd}
-        except ValueError:  # some stamp is no time
-            lines = {at - 1 for at, _ in marked_lines(block, LOGIN_MARK)}
-        self._read_odd(begin, block, lines, view)
-        if len(self.plain) > MANY_ACCOUNTS:
-            self.plain = {middle: self.plain[middle] for middle in middles}
-        return view
-
-    def _learn(self, block: bytes, new: set[bytes], middles: list[bytes], marks: list[int]) -> list[tuple[int, int]]:
-        """Learn what new middles mean, from one line each; return the places of odd ones in the list and the block."""
-        found = [*itertools.compress(range(len(middles)), map(new.__contains__, middles))]
-        for middle, at in {middles[i]: marks[i] for i in found}.items():
-            rest = block[at + len(LOGIN_MARK) : block.find(b"\n", at)]
-            if _is_plain(middle) and block[at - 1 : at].isdigit() and _LOGIN_END.fullmatch(rest):
-                user, _, host = middle[1:-1].partition(b",")[2].rpartition(b",")
-                self.plain[middle] = b"%b,%b" % (user, without_port(host))
-        return [(i, marks[i]) for i in found if middles[i] not in self.plain]
-
-    def _span(self, tails: list[bytes], view: View) -> None:
-        """Find the instants between which the tails lie; ValueError if a stamp is no time."""
-        if not tails:
-            return
-        clock, width = self.clock, self.width
-        low, high = clock[min(tails)[1:width]], clock[max(tails)[1:width]]
-        if clock.is_steady(low, high):
-            view.span(low, high)
-        else:  # the order of stamps as text need not be that of instants
-            view.span(*(clock[stamp] for stamp in {tail[1:width] for tail in tails}))
-
-    def _read_odd(self, begin: int, block: bytes, starts: set[int], view: View) -> None:
-        """Read the lines behind some line ends by the strict grammar."""
-        for start in sorted(starts):
-            login, torn, understood = read_marked(block[start + 1 : block.find(b"\n", start + 1)], self.clock)
-            if login:
-                view.names.add(login[0])
-                view.span(login[1])
-            view.torn += [Doubt(name, instant, begin + start, TORN) for name, instant in torn]
-            if not understood:
-                view.not_understood.append(begin + start)
-
-
-def _dense(block: bytes) -> tuple[list[bytes], Iterable[int]]:
-    """Return the tails of a block, and where their marks stand."""
-    pieces = block.rsplit(LOGIN_MARK)
-    pieces.pop()
-    # A piece without a line end stands between two marks of one line, and has an odd tail: its last byte.
-    tails = [piece[piece.rfind(b"\n") :].rstrip(_DIGITS) for piece in pieces]
-    return tails, _marks(pieces, LOGIN_MARK)
-
-
-def _marks(pieces: list[bytes], mark: bytes) -> Iterator[int]:
-    """Tell where the mark stands behind each of the pieces that a text was cut into at it."""
-    return map(operator.add, itertools.accumulate(map(len, pieces)), itertools.count(0, len(mark)))
-
-
-def _sparse(block: bytes) -> tuple[list[bytes], Iterable[int]]:
-    """Return the same, but for the text of QUERY records, which may hold the mark."""
-    tails, marks = [], []
-    at = block.rfind(LOGIN_MARK)
-    while at >= 0:
-        start = block.rfind(b"\n", 0, at)
-        tail = block[start:at].rstrip(_DIGITS)
-        if tail.count(b",") == 4 or not _is_query(block, start, at):
-            tails.append(tail)
-            marks.append(at)
-        at = block.rfind(LOGIN_MARK, 0, start)
-    return tails, marks
-
-
-def _is_query(block: bytes, start: int, at: int) -> bool:
-    """Tell that a line is a QUERY record, and that no login was torn off before it."""
-    end = block.find(b"\n", at)
-    return block[end - 3 : end] == QUERY_END and block.count(b",", start, block.find(LOGIN_MARK, start)) != 4
-
-
-_DIGITS = b"0123456789"
-
-
-def _is_plain(middle: bytes) -> bool:
-    """Tell that a middle has the form ",serverhost,user,host,", and holds nothing that no name should hold.
-
-    It would be a piece of a QUERY record, or reach into the database's name.
-    """
-    return middle.count(b",") >= 4 and middle[:1] == b"," == middle[-1:] and not _NOT_PLAIN.search(middle)
-
-
-_NOT_PLAIN = expression(rb",QUERY,|,0,CONNECT,|\0")
-
-Login = tuple[bytes, int]  # b"user,host" and instant
-
-
-def read_marked(line: bytes, clock: Clock) -> tuple[Login | None, list[Login], bool]:
-    """Read a line with a login's mark by the strict grammar.
-
-    Return its login; the logins that it would tell of, were it not glued to a torn record or broken off (a database
-    name may hold a line end); and whether it was understood.  SQL text may hold the mark as well.
-    """
-    if _QUERY_END.search(line, max(0, len(line) - 100)):
-        return None, _timed(clock, *_torn_readings(_torn_off(line, clock), clock)), True
-    record, glued = parse_connection(line), parse_glued(line, clock)
-    if glued:
-        torn = _timed(clock, record, glued[1], *_torn_readings(glued[0], clock))
-    elif record:
-        instant = _time_of(record, clock)
-        return ((key_of(record), instant) if record.is_login and instant else None), [], instant is not None
-    else:
-        torn = _timed(clock, parse_connection(line + BROKEN_OFF))
-    return None, torn, bool(glued or torn)
-
-
-# What the shortest record of a login that breaks off behind the mark lacks.
-BROKEN_OFF = b",,0"
-_PLAIN_LOGIN = expression(rb"[^,]*,[^,]*,[^,']*,[^,']*,-?[0-9]+,0,CONNECT,[^']{,400}?(?=[0-9]{8} |[0-9]{4}-?[0-9]{2}-)")
-
-
-def _torn_off(line: bytes, clock: Clock) -> bytes:
-    """Return the login, torn off, that stands before a QUERY record in its line; nothing if there is none."""
-    login = _PLAIN_LOGIN.match(line)
-    stamp = login and _INNER_STAMP.match(line, login.end())
-    return login[0] if login and stamp and clock.find(stamp[1]) else b""
-
-
-def _torn_readings(torn: bytes, clock: Clock) -> Iterator[Record | None]:
-    """Read a login that was torn off behind its mark, as one record and as one that is glued to another torn one."""
-    if LOGIN_MARK in torn:
-        glued = parse_glued(torn + BROKEN_OFF, clock)
-        yield from (parse_connection(torn + BROKEN_OFF), glued[1] if glued else None)
-
-
-def _timed(clock: Clock, *readings: Record | None) -> list[Login]:
-    """Return the logins among some readings of a line that have a time."""
-    found = ((reading, _time_of(reading, clock)) for reading in readings if reading and reading.is_login)
-    return [(key_of(reading), instant) for reading, instant in found if instant]
-
-
-def _time_of(record: Record, clock: Clock) -> int | None:
-    """Return the instant of a record; None if it has no time, or if a name holds NUL, which no name can."""
-    return None if b"\0" in key_of(record) else clock.find(record.stamp)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Judge: logins that the log itself contradicts
-# ---------------------------------------------------------------------------------------------------------
-#
-# The user name is written raw, so anybody who reaches the port can write whole lines: by syntax a forged login
-# is like a true one.  But the line is written again at the end of his session, and the server gives each
-# connection its own id.  So a login is suspect if, within WINDOW bytes before or after it,
-#   - another CONNECT, or a FAILED_CONNECT, bears its connection id, the server was not started in between, and
-#     it is not that a stretch of log stands there twice;
-#   - the next line has no stamp (it is the rest of a name with a line end), or the line before is stamped and
-#     breaks off;
-#   - it names another server host than most of up to 16 records before it, and than most of those after it;
-#   - its stamp is not between those of its neighbours (2 s are allowed), which are in order themselves;
-#   - its connection id is far from those of up to 16 neighbours on either side: by 1000, or by what the server
-#     gives out in 30 s where that is more;
-# or if it stands glued to a torn record, or breaks off itself, or if a damaged log breaks off behind it.  Only a
-# login that would change the stored facts is judged.  The rule can be turned against a true login, so a suspect
-# one is kept apart and shown, never dropped.
-
-
-Row = tuple[int, int, bytes, bytes, int, bool]  # where its line starts, instant, server host, name, id, refused
-
-
-class Window:
-    """The records around a block of lines: `text` starts with a line end and its first line stands at `base`.
-
-    The lists hold, in the order of the log, what each CONNECT or FAILED_CONNECT record says; i is a place in them.
-    `lost` is where a damaged log breaks off, so that what would contradict the records before it is not known.
-    """
-
-    instants: list[int]
-    servers: list[bytes]
-    names: list[bytes]  # b"user,host"
-    ids: list[int]
-    refused: list[bool]
-
-    def __init__(self, text: bytes, base: int, clock: Clock, lost: int) -> None:
-        self.text, self.base, self.clock, self.lost = text, base, clock, lost
-        self.unread: list[int] = []  # where lines start that hold a login's mark and are no records
-        odd: set[int] = set()
-        rows = [*self._plain(LOGIN_MARK, _LOGIN_END, odd), *self._plain(REFUSED_MARK, _REFUSED_END, odd)]
-        if odd:
-            rows = [row for row in rows if row[0] not in odd]
-            rows += itertools.chain.from_iterable(map(self._odd, sorted(odd)))
-        rows.sort()
-        columns = [list(column) for column in zip(*rows)] or [[] for _ in range(6)]
-        starts, self.instants, self.servers, self.names, self.ids, self.refused = cast("list[Any]", columns)
-        self.offsets = [base - 1 + start for start in starts]
-
-    def _plain(self, mark: bytes, end: re.Pattern[bytes], odd: set[int]) -> list[Row]:
-        """Return the records with a mark whose names are plain ones; the starts of other lines with it go to `odd`."""
-        pieces = self.text.rsplit(mark)
-        rests = [piece.partition(b"\n")[0] for piece in pieces[1:]]
-        strange = {rest for rest in set(rests) if not end.fullmatch(rest)}
-        known, refused, rows = self.clock.get, mark == REFUSED_MARK, []
-        for at, piece, rest in zip(_marks(pieces, mark), pieces, rests):
-            head = piece.rpartition(b"\n")[2]
-            fields = head.split(b",")
-            # A piece without a line end stands between two marks of one line.
-            if len(fields) == 5 and rest not in strange and len(head) < len(piece):
-                stamp, server, user, host, number = fields
-                instant = known(stamp) or self.clock.find(stamp)
-                if instant and number.isdigit():
-                    name = user + b"," + (without_port(host) if b":" in host else host)
-                    rows.append((at - len(head), instant, server, name, int(number), refused))
-                    continue
-            odd.add(self.text.rfind(b"\n", 0, at) + 1)
-        return rows
-
-    def _odd(self, start: int) -> Iterator[Row]:
-        """Yield the record of any line, if it is a whole one."""
-        line = self.text[start : self.text.find(b"\n", start)]
-        record = None if line.endswith(QUERY_END) else parse_connection(line)
-        if record and (record.is_login or record.operation == b"FAILED_CONNECT") and not parse_glued(line, self.clock):
-            instant, refused = self.clock.find(record.stamp), not record.is_login
-            if instant:
-                yield start, instant, record.serverhost, key_of(record), record.connection, refused
-                return
-        if LOGIN_MARK in line:
-            self.unread.append(start)
-
-    @functools.cached_property
-    def _shared(self) -> dict[int, list[int]]:
-        """The connection ids that stand there more than once, and where."""
-        shared: dict[int, list[int]] = {}
-        if len(set(self.ids)) < len(self.ids):
-            counts = Counter(self.ids)
-            for i, number in enumerate(self.ids):
-                if counts[number] > 1:
-                    shared.setdefault(number, []).append(i)
-        return shared
-
-    @functools.cached_property
-    def _breaks(self) -> list[int]:
-        """The records that name another server host than the one before, are earlier, or are more than 1000 ids off."""
-        columns = self.servers, self.instants, self.ids
-        pairs = zip(*columns, *(itertools.islice(column, 1, None) for column in columns))
-        return [
-            i
-            for i, (s, t, n, server, at, number) in enumerate(pairs, 1)
-            if s != server or t > at or abs(n - number) > 1000
-        ]
-
-    def logins(self, names: Collection[bytes], start: int, stop: int) -> Iterator[int]:
-        """Yield the logins of some names in [start, stop)."""
-        for i in range(bisect.bisect_left(self.offsets, start), bisect.bisect_left(self.offsets, stop)):
-            if self.names[i] in names and not self.refused[i]:
-                yield i
-
-    def torn(self, start: int, stop: int) -> Iterator[Doubt]:
-        """Yield what the lines in [start, stop) tell of logins that are torn, or glued to a torn record."""
-        for at in self.unread:
-            if start < self.base + at <= stop:
-                line = self.text[at : self.text.find(b"\n", at)]
-                for name, instant in read_marked(line, self.clock)[1]:
-                    yield Doubt(name, instant, self.base + at - 1, TORN)
-
-    def contradiction(self, i: int) -> str | None:
-        """Return why a record is suspect, in words, or None.  Only what is within WINDOW of it counts."""
-        reason = self._by_id(i) or self._broken_neighbour(i) or self._stranger(i)
-        if reason is None and self.offsets[i] + WINDOW > self.lost:
-            return "its log is damaged behind it"
-        return reason
-
-    def _within(self, i: int) -> tuple[int, int]:
-        """Return from which to which record those are that lie within WINDOW of one."""
-        low = bisect.bisect_left(self.offsets, self.offsets[i] - WINDOW)
-        return low, bisect.bisect_right(self.offsets, self.offsets[i] + WINDOW)
-
-    def _by_id(self, i: int) -> str | None:
-        """Compare record i with the others that bear its connection id, the nearest first."""
-        places = self._shared.get(self.ids[i])
-        if places is None:
-            return None
-        low, high = self._within(i)
-        at = bisect.bisect_left(places, i)
-        before = places[bisect.bisect_left(places, low) : at]
-        after = places[at + 1 : bisect.bisect_left(places, high)]
-        for j in heapq.merge(reversed(before), after, key=lambda j: abs(self.offsets[j] - self.offsets[i])):
-            if not self._repeated(i, j, range(low, high)) and not self._started(min(i, j), max(i, j), high):
-                return f"its connection id {'was also refused' if self.refused[j] else 'stands in two logins'}"
-        return None
-
-    def _same(self, i: int, j: int) -> bool:
-        """Tell whether two records say the same."""
-        return all(row[i] == row[j] for row in (self.ids, self.instants, self.names, self.servers, self.refused))
-
-    def _repeated(self, i: int, j: int, within: range) -> bool:
-        """Tell whether i and j are the same record of a stretch of log that stands there twice, as after a restore.
-
-        16 equal records in a row, of as many connections, are more than the copies of a name can hold.
-        """
-        ids = {self.ids[i]} if self._same(i, j) else set()
-        for step in (-1, 1):
-            a, b = i + step, j + step
-            while ids and len(ids) < 16 and a in within and b in within:
-                if not self._same(a, b) or self.ids[a] in ids:
-                    break
-                ids.add(self.ids[a])
-                a, b = a + step, b + step
-        return len(ids) == 16
-
-    def _started(self, i: int, j: int, high: int) -> bool:
-        """Tell whether the server was started between records i and j: ids begin anew, and go on from there.
-
-        Ids begin at about 3, and after a start do not come back to where they were.  The copies of a name are
-        written at once, whatever stamps they bear, so i and j must be 2 s apart.
-        """
-        if self.instants[j] < self.instants[i] + 2:
-            return False
-        starts = self._starts
-        at = bisect.bisect_right(starts, i)
-        return (at < len(starts) and starts[at] < j) or self._is_start(j, known=j + 1 < high, same=True)
-
-    @functools.cached_property
-    def _starts(self) -> list[int]:
-        """The records before which the server was started."""
-        return [k for k in range(1, len(self.ids) - 1) if self._is_start(k)]
-
-    def _is_start(self, k: int, *, known: bool = True, same: bool = False) -> bool:
-        """Tell whether ids begin anew at record k, be it with the `same` id; `known` tells that k + 1 counts."""
-        last, this = self.ids[k - 1 : k + 1]
-        after = self.ids[k + 1] if known else this
-        anew = this < last + same and self.instants[k] >= self.instants[k - 1] - 1
-        return anew and this <= after <= this + 50 and (this <= 10 or last >= after != this)
-
-    def _broken_neighbour(self, i: int) -> str | None:
-        """Look at the lines before and after a record for the pieces of a name with a line end."""
-        begin = self.offsets[i] - self.base + 1
-        end = self.text.find(b"\n", begin)
-        if self.text[end + 1 : end + 5].isdigit() and self.text[begin - 3 : begin] == b",0\n":
-            return None  # as nearly always
-        if _NO_RECORD.match(self.text, end) and self.text.find(b"\n", end + 1) > end + 1:
-            return "the line after it is the rest of a name"
-        previous = self.text[self.text.rfind(b"\n", 0, begin - 1) + 1 : begin - 1]
-        if previous and _STAMPED.match(previous) and not _COMPLETE.search(previous):
-            return "the line before it breaks off"
-        return None
-
-    def _stranger(self, i: int) -> str | None:
-        """Compare a record with up to 16 before and after it, unless there is no break among them."""
-        if bisect.bisect_left(self._breaks, i - 15) == bisect.bisect_right(self._breaks, i + 16):
-            return None
-        low, high = self._within(i)
-        near, far = slice(max(low, i - 16), i), slice(i + 1, min(high, i + 17))
-        if near.start == near.stop or far.start >= far.stop:
-            return None
-        server, servers = self.servers[i], self.servers
-        usual = _usual(servers[near], server)
-        if usual != server and usual == _usual(servers[far], server):
-            return "it names another server host than its neighbours"
-        last, following = self.instants[i - 1], self.instants[i + 1]
-        if last <= following + 2 and not last - 2 <= self.instants[i] <= following + 2:
-            return "its time is not between those of its neighbours"
-        ids, instants = (column[near] + column[far] for column in (self.ids, self.instants))
-        slack = max(1000, 30 * (max(ids) - min(ids)) // max(1, max(instants) - min(instants)))
-        if not min(ids) - slack <= self.ids[i] <= max(ids) + slack:
-            return "its connection id is far from those of its neighbours"
-        return None
-
-
-def _usual(names: list[bytes], mine: bytes) -> bytes:
-    """Return the name that stands there most often, `mine` if it is one of them."""
-    counts = {name: names.count(name) for name in {*names, mine}}
-    return max(counts, key=lambda name: (counts[name], name == mine, name))
-
-
-Seen = tuple[int, Window, int]  # instant of a record, a window and the place in it
-
-
-class Around:
-    """The text around a block of lines, as in `Window`; of its records only as many are read as a judgement needs."""
-
-    def __init__(self, text: bytes, base: int, clock: Clock, lost: int) -> None:
-        self.text, self.base, self.clock, self.lost = text, base, clock, lost
-
-    @functools.cached_property
-    def window(self) -> Window:
-        """All records."""
-        return Window(self.text, self.base, self.clock, self.lost)
-
-    def logins(self, names: Collection[bytes], place: Place) -> tuple[dict[bytes, list[Seen]], list[Doubt]]:
-        """Return the logins of some names in a block, in the order of the log, and what is torn there."""
-        _, start, stop = place
-        low = max(0, start - self.base)
-        few = len(names) <= FEW and "window" not in vars(self)
-        if few and self.text.count(b"CONNECT,", low, low + (1 << 14)) > 100:
-            close = self._close_logins(names, low, stop - self.base)
-            if close is not None:
-                return close, []
-        window = self.window
-        found: dict[bytes, list[Seen]] = {}
-        for i in window.logins(names, start, stop):
-            found.setdefault(window.names[i], []).append((window.instants[i], window, i))
-        return found, list(window.torn(start, stop))
-
-    def _close_logins(self, names: Collection[bytes], low: int, high: int) -> dict[bytes, list[Seen]] | None:
-        """Read only what is close to the logins of a few names; None if they are many, or that is not enough."""
-        found: dict[bytes, list[Seen]] = {name: [] for name in names}
-        for name in names:
-            for at, line in marked_lines(self.text, needle_of(name), low, high):
-                close = self._close(at) if LOGIN_MARK in line and len(found[name]) < FEW else None
-                if close:
-                    _, window, i = close
-                    if window.names[i] == name and not window.refused[i]:
-                        found[name].append(close)
-                elif LOGIN_MARK in line and read_marked(line, self.clock)[:2] != (None, []):
-                    return None
-        return found
-
-    def _close(self, at: int) -> Seen | None:
-        """Read the records close to the line that starts at a place.
-
-        None unless it is a record with 16 others on either side, and so is whatever bears its id: all within WINDOW, or
-        the nearest, which contradicts it.
-        """
-        low, high = max(0, self.text.rfind(b"\n", 0, max(1, at - CLOSE))), self.text.find(b"\n", at + CLOSE) + 1
-        window = Window(self.text[low : high or len(self.text)], self.base + low, self.clock, self.lost)
-        i = bisect.bisect_left(window.offsets, self.base - 1 + at)
-        if not 16 <= i < len(window.ids) - 16 or window.offsets[i] != self.base - 1 + at:
-            return None
-        number = window.ids[i]
-        found = window.ids[16:-16].count(number)
-        if found != window.ids.count(number):
-            return None
-        reach = max(0, at - WINDOW - LONGEST_RECORD), at + WINDOW + LONGEST_RECORD
-        # Without the comma before it, so that an id with zeros before it is found as well.
-        ends = (b"%d%b" % (number, mark) for mark in (LOGIN_MARK, REFUSED_MARK))
-        decided = window._by_id(i) or sum(self.text.count(end, *reach) for end in ends) == found
-        return (window.instants[i], window, i) if decided else None
-
-
-# So few names, and so few logins of one, are judged by what is within CLOSE bytes of them, where logins are dense.
-FEW, CLOSE = 8, 6000
-
-
-def around(log: LogFile, start: int, stop: int, clock: Clock) -> Around:
-    """Read the text around the lines of [start, stop), over the borders of the file where a rotation cut it."""
-    reach = WINDOW + LONGEST_RECORD
-    base = max(0, start - reach)
-    text = log.read(base, min(stop + reach, log.end) - base)
-    at_end = base + len(text) < stop + reach
-    lost = base + len(text) if log.broken and at_end else sys.maxsize
-    begin = 0
-    if base:
-        begin = text.find(b"\n") + 1
-    elif log.before is not None:
-        tail = log.before.tail_text(reach)
-        base, text = base - len(tail), tail + text
-    if log.after is not None and at_end:
-        text += b"\n" * (not text.endswith(b"\n")) + log.after.read(0, reach)
-    end = text.rfind(b"\n") + 1
-    # The byte before a line is a line end: taken along, it saves a copy.
-    return Around(text[begin - 1 : end] if begin else b"\n" + text[:end], base + begin, clock, lost)
-
-
-class Judged(NamedTuple):
-    """What stands of the logins in a block: b"user,host" and instant; and what was met and is not believed."""
-
-    latest: dict[bytes, int]
-    earliest: dict[bytes, int]
-    doubts: list[Doubt]
-
-
-def judge_block(text: Around, place: Place, late: set[bytes], early: set[bytes]) -> Judged:
-    """Find the latest login of each of the names `late`, the earliest of `early`, that nothing contradicts."""
-    logins, torn = text.logins(late | early, place)
-    judged = Judged({}, {}, torn)
-    for name, records in logins.items():
-        records.sort(key=operator.itemgetter(0))
-        reasons: dict[int, str | None] = {}
-        for wanted, certain, ordered in ((late, judged.latest, records[::-1]), (early, judged.earliest, records)):
-            for instant, window, i in ordered if name in wanted else ():
-                offset = window.offsets[i]
-                if offset not in reasons:
-                    reason = reasons[offset] = window.contradiction(i)
-                    if reason:
-                        judged.doubts.append(Doubt(name, instant, offset, reason))
-                if reasons[offset] is None:
-                    certain[name] = instant
-                    break
-    return judged
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Work: stretches of log shared out to processes, and what they found put together
-# ---------------------------------------------------------------------------------------------------------
-#
-# A worker does its tasks from the newest to the oldest, and each from its start to its end.  Of each name it notes
-# in which block it stood first, and in which last.  At the end of the task only the lines of these blocks are read
-# and judged.  Once a login of a name is certain, older tasks can only bring an earlier one: so most of what is
-# left is to note the first block of a task for each name, and of those only the oldest one is read in the end.
-# All of that rests on order in time, which is looked at, never supposed: where a block is not later than those
-# before it (a clock was set back), a new segment begins; where a task is not earlier than all newer ones, nothing
-# is settled by them.  So the facts do not depend on how the log was cut.
-
-
-class Task(NamedTuple):
-    """A stretch of a log; `settled` is False for the last bytes of a live log, which the next run reads again."""
-
-    log: LogFile
-    start: int
-    end: int
-    settled: bool
-    fold: int
-
-
-# What a worker reports, made of plain values so that it can cross a pipe:
-# (LOGIN, settled, name, first, last), (PROXIED, settled, name, instant, instant),
-# (SUSPECT, settled, name, instant, path, offset, reason), (CHANGE, settled, connection id, instant),
-# (UNPARSED, path, offsets, count), (LENGTH, number of the task, end of what was read of its log, why there is no more)
-LOGIN, PROXIED, SUSPECT, CHANGE = "login", "proxied", "suspect", "change"
-UNPARSED, LENGTH = "unparsed", "length"
-Message = tuple[Any, ...]
-Sink = Callable[[list[Message]], None]
-
-
-class Bucket:
-    """Facts of the settled logs, or of the last bytes of the live one."""
-
-    def __init__(self) -> None:
-        self.last: dict[bytes, int] = {}  # latest certain login
-        self.first: dict[bytes, int] = {}  # earliest certain login, as far as read
-        self.places: dict[bytes, tuple[Place, ...]] = {}  # blocks that may hold an earlier one
-        self.settled: frozenset[bytes] = frozenset()  # names with a login in a newer task
-        self.low = sys.maxsize  # no newer task holds anything earlier
-        self.suspects: dict[bytes, tuple[int, str, int, str]] = {}  # instant, path, offset, reason
-
-    def doubt(self, path: str, doubts: Iterable[Doubt]) -> None:
-        """Keep the latest of the logins that are not believed."""
-        for name, instant, offset, reason in doubts:
-            self.suspects[name] = max((instant, path, offset, reason), self.suspects.get(name, (0, "", 0, "")))
-
-    def take(self, judged: Judged, path: str) -> None:
-        """Take in what was judged of a block of a log."""
-        for logins in (judged.latest, judged.earliest):
-            for name, instant in logins.items():
-                if instant > self.last.get(name, -1):
-                    self.last[name] = instant
-                if instant < self.first.get(name, sys.maxsize):
-                    self.first[name] = instant
-        self.doubt(path, judged.doubts)
-
-    def note(self, segment: Segment) -> None:
-        """Note where a segment may hold the first login of names that have a certain one."""
-        for name, places in segment.first.items():
-            if name in self.last:
-                newer = () if segment.is_oldest else self.places.get(name, ())
-                self.places[name] = newer if name in segment.judged else newer + places
-
-    def forget(self) -> None:
-        """Forget what was reported."""
-        self.last, self.first, self.places, self.suspects, self.settled = {}, {}, {}, {}, frozenset()
-
-
-class Segment:
-    """Blocks of one task, in the order of time: where each name stood first and last.
-
-    `before` is an instant that nothing in newer tasks is earlier than.
-    """
-
-    def __init__(self, before: int, *, begun: bool = False) -> None:
-        self.before, self.begun = before, begun
-        self.first: dict[bytes, tuple[Place, ...]] = {}
-        self.last: dict[bytes, tuple[Place, ...]] = {}
-        self.judged: set[bytes] = set()  # names whose first login here is known
-        self.wary: set[bytes] = set()  # names of which every login here is known not to be certain
-        self.blocks: list[Place] = []
-        self.low, self.high = sys.maxsize, -1
-
-    @property
-    def is_oldest(self) -> bool:
-        """Tell that nothing read so far is earlier."""
-        return not self.begun and self.high <= self.before
-
-    def take(self, view: View, place: Place, settled: frozenset[bytes]) -> set[bytes]:
-        """Take in a block; return the names that it is the first to hold.
-
-        Where it is older than all newer tasks, settled names can have no later login in it.
-        """
-        self.low, self.high = min(self.low, view.low), max(self.high, view.high)
-        self.blocks.append(place)
-        fresh = view.names.difference(self.first)
-        self.first.update(dict.fromkeys(fresh, (place,)))
-        news = view.names - settled if view.high <= self.before else view.names
-        self.last.update(dict.fromkeys(news, (place,)))
-        return fresh
-
-
-class OtherRecords:
-    """The proxied logins and the changes of user in a stretch of log."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.proxied: dict[bytes, list[tuple[int, int, int]]] = {}  # instant, offset, connection id
-        self.changes: dict[int, int] = {}  # connection id: instant of its last change of user
-
-    def take(self, begin: int, block: bytes) -> None:
-        """Take in a block of lines.  A rare letter, then the bare word are looked for first: that is faster."""
-        for letter, word, mark in ((b"X", b"PROXY_CONNECT", PROXY_MARK), (b"G", b"CHANGEUSER", CHANGE_MARK)):
-            if letter in block and block.rfind(word) >= 0:
-                for at, line in marked_lines(block, mark):
-                    self._read(begin + at - 1, line)
-
-    def _read(self, offset: int, line: bytes) -> None:
-        record = parse_connection(line)
-        if record is None or record.retcode or parse_glued(line, self.clock):
-            return
-        instant = self.clock.find(record.stamp)
-        if instant is None:
-            return
-        if record.operation == b"PROXY_CONNECT":
-            self.proxied.setdefault(key_of(record), []).append((instant, offset, record.connection))
-        elif record.operation == b"CHANGEUSER" and not record.user:
-            self.changes[record.connection] = max(instant, self.changes.get(record.connection, 0))
-
-
-class Worker:
-    """Does tasks, from the newest to the oldest, and reports to a sink."""
-
-    def __init__(self, tasks: Sequence[Task], clock_of: Callable[[Task], Clock], sink: Sink) -> None:
-        self.tasks, self.clock_of, self.sink = tasks, clock_of, sink
-        # Where little is to be read, first and latest logins share most of their blocks, and are judged together.
-        self.little = sum(min(task.end - task.start, 2 * TASK) for task in tasks) <= 2 * TASK
-        self.scanners: dict[tuple[int, int], Scanner] = {}
-        self.kept: tuple[int, Around] | None = None  # number of a small task, and its text
-        self.earliest: dict[int, int] = {}  # number of a task: no login read in it is earlier
-        self.buckets = {True: Bucket(), False: Bucket()}
-
-    def scanner(self, task: Task) -> Scanner:
-        """Return the scanner of a task's log."""
-        name = id(task.log), task.fold
-        if name not in self.scanners:
-            if len(self.scanners) >= LOGS_IN_MEMORY:
-                self.scanners.clear()
-            self.scanners[name] = Scanner(self.clock_of(task))
-        return self.scanners[name]
-
-    def do(self, number: int) -> None:
-        """Do one task."""
-        task = self.tasks[number]
-        scanner, bucket = self.scanner(task), self.buckets[task.settled]
-        others, end = OtherRecords(scanner.clock), 0
-        not_understood: list[int] = []
-        segment, low = Segment(bucket.low), bucket.low
-        for begin, stop, block in blocks(task.log, task.start, task.end):
-            view = scanner.look(begin, block)
-            others.take(begin, block)
-            bucket.doubt(task.log.path, view.torn)
-            not_understood += view.not_understood
-            end = stop
-            if view.names and (view.low < segment.high or len(segment.first) > MANY_ACCOUNTS):
-                low = min(low, self._close(number, segment))
-                segment = Segment(bucket.low, begun=True)
-            if view.names:
-                place = number, begin, stop
-                fresh = segment.take(view, place, bucket.settled)
-                if task.log.compressed and (begin > WINDOW + LONGEST_RECORD or not task.log.before):
-                    self._judge_passing(task, segment, place, fresh | (view.names & segment.wary))
-        bucket.low = min(low, self._close(number, segment))
-        bucket.settled = frozenset(bucket.last)
-        reports: list[Message] = [(CHANGE, task.settled, connection, at) for connection, at in others.changes.items()]
-        reports += self._proxied(task, bucket, others)
-        if not_understood:
-            reports.append((UNPARSED, task.log.path, not_understood[:3], len(not_understood)))
-        if task.log.compressed or task.log.broken:
-            reports.append((LENGTH, number, end, task.log.broken))
-        self.sink(reports)
-
-    def _around(self, place: Place) -> Around:
-        """Read the text around a block; that of a small task is read as a whole, and kept."""
-        task = self.tasks[place[0]]
-        if task.log.compressed or task.end - task.start > SMALL_TASK:
-            return around(task.log, place[1], place[2], self.scanner(task).clock)
-        if self.kept is None or self.kept[0] != place[0]:
-            self.kept = place[0], around(task.log, task.start, task.end, self.scanner(task).clock)
-        return self.kept[1]
-
-    def _close(self, number: int, segment: Segment) -> int:
-        """Judge the logins of a segment that may be news; return an instant before which there is none in it."""
-        task = self.tasks[number]
-        bucket = self.buckets[task.settled]
-        self.earliest[number] = min(segment.low, self.earliest.get(number, segment.low))
-        self._judge(task, bucket, segment)
-        bucket.note(segment)
-        if max(len(bucket.last), len(bucket.places), len(bucket.suspects)) > MANY_ACCOUNTS:
-            self.flush()
-        return segment.low
-
-    def _judge_passing(self, task: Task, segment: Segment, place: Place, names: set[bytes]) -> None:
-        """Judge the first logins of some names in a block of a compressed log: to come back would cost a new start.
-
-        A name without a certain login so far is judged in each block that holds it.
-        """
-        if names:
-            bucket = self.buckets[task.settled]
-            judged = judge_block(self._around(place), place, set(), names)
-            bucket.take(judged, task.log.path)
-            segment.judged.update(judged.earliest)
-            segment.wary = segment.wary.union(names).difference(judged.earliest)
-
-    def _judge(self, task: Task, bucket: Bucket, segment: Segment) -> None:
-        """Judge the latest login of each name, and the first one if its block is read anyway."""
-        latest, first = by_place(segment.last), by_place(segment.first)
-        doubtful: dict[bytes, Place] = {}
-        for place in sorted(latest.keys() | first.keys() if self.little else latest):
-            late, early = latest.get(place, set()) - segment.wary, first.get(place, set()) - segment.judged
-            if not self.little:
-                early &= late
-            if not late | early:
-                continue
-            judged = judge_block(self._around(place), place, late, early)
-            bucket.take(judged, task.log.path)
-            doubtful.update(dict.fromkeys(late - judged.latest.keys(), place))
-            segment.judged.update(judged.earliest)
-        if doubtful:
-            self._search_back(task, bucket, segment, doubtful)
-
-    def _search_back(self, task: Task, bucket: Bucket, segment: Segment, doubtful: dict[bytes, Place]) -> None:
-        """Judge earlier logins of names whose latest one in the segment is not certain: the next certain one counts."""
-        first = {name: segment.first[name][0] for name in doubtful}
-        for place in segment.blocks if task.log.compressed else reversed(segment.blocks):
-            names = {name for name, last in doubtful.items() if first[name] <= place < last}
-            if names:
-                names &= self._named(task, bucket, place, names)
-            if names:
-                judged = judge_block(self._around(place), place, names, set())
-                bucket.take(judged, task.log.path)
-                if not task.log.compressed:  # that is read from its start, so later ones may follow
-                    for name in judged.latest:
-                        del doubtful[name]
-
-    def _named(self, task: Task, bucket: Bucket, place: Place, names: set[bytes]) -> set[bytes]:
-        """Return the names that may have logged in within a block; nothing if it surely was none of those given.
-
-        What was a name on the first look may be odd on this one, and is then read at once: which middles are known
-        depends on the blocks looked at before.
-        """
-        found: set[bytes] = set()
-        for begin, _, block in blocks(task.log, *place[1:]):
-            if len(names) > MANY_NEEDLES or any(block.rfind(needle_of(name)) >= 0 for name in names):
-                view = self.scanner(task).look(begin, block)
-                bucket.doubt(task.log.path, view.torn)
-                found |= view.names
-        return found
-
-    def _proxied(self, task: Task, bucket: Bucket, others: OtherRecords) -> list[Message]:
-        """Accept a proxied login if a login of the same connection that nothing contradicts stands beside it."""
-        reports: list[Message] = []
-        for name, records in others.proxied.items():
-            records.sort()
-            last = next((r for r in reversed(records) if self._is_beside_login(task, r)), None)
-            if last is not None:
-                first = next(r for r in records if r == last or self._is_beside_login(task, r))
-                reports.append((PROXIED, task.settled, name, first[0], last[0]))
-            if records[-1] != last:
-                instant, offset, _ = records[-1]
-                reason = "it is proxied, with no certain login beside it"
-                bucket.doubt(task.log.path, [Doubt(name, instant, offset, reason)])
-        return reports
-
-    def _is_beside_login(self, task: Task, record: tuple[int, int, int]) -> bool:
-        _, offset, connection = record
-        window = around(task.log, offset, offset + 1, self.scanner(task).clock).window
-        logins = [i for i, number in enumerate(window.ids) if number == connection and not window.refused[i]]
-        return bool(logins) and not window.contradiction(logins[-1])
-
-    def flush(self) -> None:
-        """Judge the earliest login of each name that has a certain one, and report what is known so far."""
-        for settled, bucket in self.buckets.items():
-            self._judge_first(bucket, settled)
-            reports: list[Message] = [
-                (LOGIN, settled, name, bucket.first[name], last) for name, last in bucket.last.items()
-            ]
-            reports += [(SUSPECT, settled, name, *suspect) for name, suspect in bucket.suspects.items()]
-            self.sink(reports)
-            bucket.forget()
-
-    def _judge_first(self, bucket: Bucket, settled: bool) -> None:
-        """Judge the first login of each name in the blocks that may hold it."""
-        doubtful: set[bytes] = set()
-        for place, names in sorted(by_place(bucket.places).items()):
-            judged = judge_block(self._around(place), place, set(), names)
-            bucket.take(judged, self.tasks[place[0]].log.path)
-            doubtful |= names - judged.earliest.keys()
-        for number in sorted(self.earliest, reverse=True):
-            task = self.tasks[number]
-            wanted = {name for name in doubtful if self.earliest[number] < bucket.first[name]}
-            if wanted and task.settled is settled:
-                self._search_on(number, task, bucket, wanted)
-
-    def _search_on(self, number: int, task: Task, bucket: Bucket, wanted: set[bytes]) -> None:
-        """Judge the logins of some names in a task that are earlier than what is known."""
-        for begin, stop, block in blocks(task.log, task.start, task.end):
-            view = self.scanner(task).look(begin, block)
-            names = {name for name in wanted & view.names if view.low < bucket.first[name]}
-            if names:
-                place = number, begin, stop
-                bucket.take(judge_block(self._around(place), place, set(), names), task.log.path)
-
-
-def by_place(places: Mapping[bytes, tuple[Place, ...]]) -> dict[Place, set[bytes]]:
-    """Group names by the blocks they stand in."""
-    grouped: dict[Place, set[bytes]] = {}
-    for name, mine in places.items():
-        for place in mine:
-            grouped.setdefault(place, set()).add(name)
-    return grouped
-
-
-def run_tasks(
-    tasks: Sequence[Task], clock_of: Callable[[Task], Clock], workers: int, sink: Sink, progress: Progress
-) -> None:
-    """Do all tasks, in this process and as many others as pay, and hand what they find to `sink`.
-
-    A pipe filled with the numbers of the tasks is the queue: whoever is free takes the next.
-    """
-    total = sum(task.end - task.start for task in tasks)
-    workers = min(workers, len(tasks), len(os.sched_getaffinity(0))) if total >= PARALLEL_FROM else 1
-    if workers <= 1:
-        worker = Worker(tasks, clock_of, sink)
-        for number in range(len(tasks)):
-            worker.do(number)
-            progress.show(sum(task.end - task.start for task in tasks[: number + 1]), total)
-        worker.flush()
-        return
-    queue, children = _Queue(len(tasks)), []
-    for _ in range(workers - 1):
-        children.append(_start_child(tasks, clock_of, queue))
-    worker = Worker(tasks, clock_of, sink)
-    results = [descriptor for _, descriptor in children]
-    while (taken := queue.take()) is not None:
-        worker.do(taken)
-        results = [descriptor for descriptor in results if _read_results(descriptor, sink, wait=False)]
-        progress.show(sum(task.end - task.start for task in tasks[: taken + 1]), total)
-    worker.flush()
-    for descriptor in results:
-        _read_results(descriptor, sink, wait=True)
-    for child in children:
-        _end_child(*child)
-
-
-# fcntl.F_SETPIPE_SZ, which Python names from 3.10 on (linux/fcntl.h).
-_F_SETPIPE_SZ = 1031
-
-
-class _Queue:
-    """Numbers 0 to count - 1, each taken once by some process."""
-
-    def __init__(self, count: int) -> None:
-        self.reader, writer = os.pipe()
-        numbers = b"".join(number.to_bytes(4, "big") for number in range(count))
-        if len(numbers) > select.PIPE_BUF:
-            fcntl.fcntl(writer, _F_SETPIPE_SZ, len(numbers))
-        os.write(writer, numbers)
-        os.close(writer)
-
-    def take(self) -> int | None:
-        """Return the next number, None if there is none left."""
-        data = os.read(self.reader, 4)
-        return int.from_bytes(data, "big") if data else None
-
-
-def _start_child(tasks: Sequence[Task], clock_of: Callable[[Task], Clock], queue: _Queue) -> tuple[int, int]:
-    """Fork a process that takes tasks from the queue; return its id and the pipe it reports to."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(writer)
-        return pid, reader
-    try:
-        os.close(reader)
-
-        def send(reports: list[Message]) -> None:
-            data = marshal.dumps(reports)
-            _write_all(writer, len(data).to_bytes(8, "big") + data)
-
-        worker = Worker(tasks, clock_of, send)
-        parent = os.getppid()
-        while os.getppid() == parent and (number := queue.take()) is not None:
-            worker.do(number)
-        worker.flush()
-        _write_all(writer, bytes(8))
-        os._exit(0)
-    except BaseException as error:  # the parent says it: a child must never run the parent's code
-        with contextlib.suppress(OSError):
-            os.write(2, f"conntracker: ERROR: a worker process failed: {error!r}\n".encode())
-        os._exit(1)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _read_results(descriptor: int, sink: Sink, *, wait: bool) -> bool:
-    """Hand on what a child has found so far, or with `wait` all of it; return whether more may come."""
-    while wait or select.select([descriptor], [], [], 0)[0]:
-        size = int.from_bytes(_read_all(descriptor, 8), "big")
-        data = _read_all(descriptor, size)
-        if not size or len(data) < size:
-            return False
-        sink(marshal.loads(data))  # noqa: S302 - written by our own child
-    return True
-
-
-def _read_all(descriptor: int, size: int) -> bytes:
-    """Read so many bytes; fewer only if the writer is gone."""
-    data = b""
-    while len(data) < size and (piece := os.read(descriptor, size - len(data))):
-        data += piece
-    return data
-
-
-def _end_child(pid: int, descriptor: int) -> None:
-    """Wait for a child's end; one that died before its end fails the run."""
-    os.close(descriptor)
-    _, status = os.waitpid(pid, 0)
-    if status:
-        raise LogError("a worker process ended before its work was done: nothing was stored: run again")
-
-
-class Progress:
-    """One line on a terminal, from the third second on."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.shown = False
-        self.wanted = sys.stderr.isatty()
-
-    def show(self, done: int, total: int) -> None:
-        """Say how far the work is; bytes."""
-        seconds = time.monotonic() - self.began
-        if self.wanted and seconds > 2 and done:
-            left = seconds * (total - done) / done
-            rate = done / seconds / 1e6
-            sys.stderr.write(f"\r{done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate:.0f} MB/s, {left:.0f} s left ")
-            sys.stderr.flush()
-            self.shown = True
-
-    def close(self) -> None:
-        """Leave an empty line to whatever is said next."""
-        if self.shown:
-            sys.stderr.write("\r\x1b[K")
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Sessions that change their user
-# ---------------------------------------------------------------------------------------------------------
-#
-# A successful COM_CHANGE_USER is logged without a name.  The CONNECT of the same connection id tells the client
-# host, and its DISCONNECT names the session's last user.  Only where there are such records are sessions
-# followed, from record to record in the order of the log.
-
-_SESSION_RECORD = expression(rb",(-?[0-9]+),0,(?:CONNECT|CHANGEUSER|DISCONNECT),")
-
-
-class Sessions:
-    """Open sessions that changed their user (connection id: client host, empty if unknown), and what they tell."""
-
-    def __init__(self, still_open: dict[int, bytes], wanted: set[int], hosts: dict[int, bytes]) -> None:
-        self.open, self.wanted, self.hosts = still_open, wanted, hosts
-        self.ends: dict[bytes, tuple[int, int]] = {}  # key: first, last instant
-        self.changes: dict[bytes, tuple[int, int]] = {}  # client host: first, last instant
-
-    def follow(self, task: Task, clock: Clock) -> None:
-        """Take in the records of a stretch of log that belong to the wanted connections."""
-        names = {str(connection).encode() for connection in self.wanted}
-        for _, _, block in blocks(task.log, task.start, task.end):
-            done = 0
-            for match in _SESSION_RECORD.finditer(block):
-                if match[1] in names and match.start() >= done:
-                    done = block.find(b"\n", match.end())
-                    record = parse_connection(block[block.rfind(b"\n", 0, match.start()) + 1 : done])
-                    instant = clock.find(record.stamp) if record and record.connection in self.wanted else None
-                    if record and instant is not None:
-                        self._take(record, instant)
-
-    def _take(self, record: Record, instant: int) -> None:
-        connection = record.connection
-        if record.operation == b"CONNECT":
-            self.hosts[connection] = record.host
-            self.open.pop(connection, None)
-        elif record.operation == b"CHANGEUSER" and not record.user and not record.retcode:
-            host = self.open.setdefault(connection, self.hosts.get(connection, b""))
-            _widen(self.changes, host, instant)
-        elif record.operation == b"DISCONNECT" and connection in self.open:
-            _widen(self.ends, record.user + b"," + self.open.pop(connection), instant)
-
-
-def _widen(facts: dict[bytes, tuple[int, int]], key: bytes, instant: int) -> None:
-    first, last = facts.get(key, (instant, instant))
-    facts[key] = min(first, instant), max(last, instant)
-
-
-def find_hosts(logs: Sequence[LogFile], connections: set[int], clock_of: Callable[[Task], Clock]) -> dict[int, bytes]:
-    """Look for the logins of connections in what earlier runs have read, the latest one counts."""
-    earlier = Sessions({}, connections, {})
-    for log in logs:
-        task = Task(log, 0, log.start, True, 0)
-        earlier.follow(task, clock_of(task))
-    return earlier.hosts
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Which bytes to read
-# ---------------------------------------------------------------------------------------------------------
+# A log is the file that the server writes and its rotations.  A file is known again by its device, inode, first bytes
+# and the bytes before the last position: it is continued only if all of them agree; else these bytes are looked for
+# in the other files (renamed by a rotation, compressed, copied); else it is read from its start.  What can be found
+# nowhere is a gap.  When in doubt, read: the facts are the first and the last instant of each name, so reading a
+# record twice changes nothing.
+
+# Bytes kept of a file's start, and of those before a position, to know the file again.
+FINGERPRINT = 256
+# No fault: a rotation, or somebody else, removed a file between the look and the reading.
+VANISHED = "it was removed before it was read"
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+JOURNAL = "journal:"
+# Seconds by which a new file must be older than what was read: less is an hour of daylight saving, or a clock that
+# was set.
+OLDER = 2 * HOUR
+
+Say = Callable[[str, str], None]
 
 
 class Known(NamedTuple):
-    """A log as the last run left it; offsets in bytes of log text, instants in seconds."""
+    """A file as the last run left it; offsets in bytes of log text, instants in seconds, `modified` in nanoseconds."""
 
+    log: str
     path: str
     device: int
     inode: int
     stored_size: int
     modified: int
-    tail: int
     end: int
     live: bool
-    first: int | None
-    last: int | None
+    first: Optional[int]
+    last: Optional[int]
     head: bytes
     before: bytes
 
 
-class Plan(NamedTuple):
-    """What a run reads: logs from the oldest to the newest, and what became of the known ones."""
+class LogFile:
+    """A file of a log, to be read from `start` to `end`; `first` and `last` are the instants of its records there.
 
-    logs: list[LogFile]
-    tasks: list[Task]
-    kept: list[Known]
-    gaps: list[tuple[int, int, str]]
-    tails_found: bool
-    tails_unchanged: bool
-
-
-Say = Callable[[str, str], None]
-
-
-def find_logs(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]]:
-    """Open the audit logs that `path` (a folder, a file or a glob) means; return them and the paths not readable.
-
-    In a folder, and beside a file, these are the log and its rotations.  A rotation while looking can hide a
-    file, so the look is repeated until it shows nothing new.
+    `live`: the server may still write to it.  `broken` says why it could not be read to its end, `read_to` how far it
+    was.
     """
-    logs: dict[tuple[int, int], LogFile] = {}
+
+    def __init__(self, log: str, path: str, status: os.stat_result) -> None:
+        self.log, self.path = log, path
+        self.device, self.inode = status.st_dev, status.st_ino
+        self.stored_size, self.modified = status.st_size, status.st_mtime_ns
+        self.compressed = path.endswith(COMPRESSIONS)
+        self.head = self.before = b""
+        self.start = self.end = self.read_to = 0
+        self.live = self.unchanged = False
+        self.known: Optional[Known] = None
+        self.first: Optional[int] = None
+        self.last: Optional[int] = None
+        self.age: Optional[int] = None  # instant of an early record
+        self.broken = ""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether anything of it is to be read."""
+        return self.start < self.end
+
+    def text(self, start: int, size: int) -> bytes:
+        """Return up to `size` bytes of log text; if there is none, raises OSError and compressed files' errors."""
+        data = b""
+        with contextlib.closing(open_file(self, start)) as stream:
+            read = getattr(stream, "read1", stream.read)
+            try:
+                while len(data) < size:
+                    piece = read(size - len(data))
+                    if not piece:
+                        break
+                    data += piece
+            except Exception:  # each compression has errors of its own
+                if not data:
+                    raise
+        return data
+
+    def as_known(self) -> Known:
+        """Return what the next run needs to know."""
+        if self.unchanged and self.known:
+            return self.known._replace(path=self.path, live=self.live)
+        end = self.read_to
+        return Known(
+            self.log,
+            self.path,
+            self.device,
+            self.inode,
+            self.stored_size,
+            self.modified,
+            end,
+            self.live and end > 0,
+            self.first,
+            self.last,
+            self.head if self.path == JOURNAL else self.head[:end],
+            self.before,
+        )
+
+
+class _Plain:
+    """A plain log, opened; the page cache is left as it was found."""
+
+    def __init__(self, raw: IO[bytes], start: int) -> None:
+        self.raw, self.position = raw, start
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes; fewer only at the end."""
+        number = self.raw.fileno()
+        cold = _is_cold(number, self.position)
+        data = os.pread(number, size, self.position)
+        if cold:
+            os.posix_fadvise(number, self.position, len(data), os.POSIX_FADV_DONTNEED)
+        self.position += len(data)
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        self.raw.close()
+
+
+def _is_cold(number: int, offset: int) -> bool:
+    """Return whether the page at `offset` is not in the page cache, where the file system can say it."""
+    try:
+        os.preadv(number, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def open_file(file: LogFile, start: int) -> Any:
+    """Open a file at an offset of its text; raises OSError and the errors of compressed files."""
+    if file.path == JOURNAL:
+        return _Journal(file)
+    raw = _open_raw(file)
+    if not file.compressed:
+        return _Plain(raw, start)
+    stream = _decompressed(file.path, raw)
+    while start > 0:
+        skipped = len(stream.read(min(CHUNK, start)))
+        if not skipped:
+            break
+        start -= skipped
+    return stream
+
+
+def _open_raw(file: LogFile) -> IO[bytes]:
+    """Open the very file that was found, though a rotation may have renamed it since."""
+    folder = os.path.dirname(file.path) or "."
+    others = (entry.path for entry in os.scandir(folder) if entry.inode() == file.inode)
+    for path in itertools.chain([file.path], others):
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) == (file.device, file.inode):
+                return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
+    raise FileNotFoundError(errno.ENOENT, VANISHED)
+
+
+def _decompressed(path: str, raw: IO[bytes]) -> Any:
+    """Return a compressed file's text as a stream; a module is loaded only where it is needed."""
+    if path.endswith(".gz"):
+        import gzip
+
+        return gzip.GzipFile(fileobj=raw)
+    if path.endswith(".bz2"):
+        import bz2
+
+        return bz2.BZ2File(raw)
+    if path.endswith(".xz"):
+        import lzma
+
+        return lzma.LZMAFile(raw)
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+
+        return zstd.ZstdFile(raw)
+    program = shutil.which("zstd")
+    if not program:
+        raise OSError(errno.ENOTSUP, "it takes Python 3.14 or the program zstd to read it")
+    return _Piped([program, "-dcq"], raw)
+
+
+class _Piped:
+    """The output of a program as a stream; it raises OSError where the program fails."""
+
+    def __init__(self, command: Sequence[str], source: Optional[IO[bytes]] = None) -> None:
+        self.name = os.path.basename(command[0])
+        # Its errors are few; a pipe that nobody reads would hold no more than these.
+        self.process = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.output, self.errors = (stream or sys.stdin.buffer for stream in (self.process.stdout, self.process.stderr))
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes."""
+        data = self.output.read(size)
+        if not data and self.process.wait():
+            said = visible(self.errors.read(200).strip())
+            raise OSError(errno.EIO, said or f"{self.name} ended with {self.process.returncode}")
+        return data
+
+    def close(self) -> None:
+        """End the program."""
+        self.process.kill()
+        self.process.communicate()
+
+
+class _Journal:
+    """The records in the journal behind a cursor, which moves on with them, as rsyslog would write them to a file."""
+
+    def __init__(self, file: LogFile) -> None:
+        self.file = file
+        command = ["journalctl", "--output=json", "--quiet", "--no-pager", f"--identifier={file.head.decode()}"]
+        command += [f"--after-cursor={file.before.decode()}"] if file.before else []
+        self.pipe = _Piped(command)
+        self.rest = b""
+
+    def read(self, size: int) -> bytes:
+        """Return some whole lines."""
+        while True:
+            data = self.pipe.read(size)
+            lines = (self.rest + data).split(b"\n")
+            self.rest = lines.pop()
+            text = b"".join(self._line(json.loads(line)) for line in lines)
+            if text or not data:
+                return text
+
+    def _line(self, entry: Mapping[str, Any]) -> bytes:
+        message = entry.get("MESSAGE") or ""
+        raw = bytes(message) if isinstance(message, list) else message.encode("utf-8", "surrogateescape")
+        self.file.before = entry["__CURSOR"].encode()
+        stamp = utc(int(entry["__REALTIME_TIMESTAMP"]) // 10**6)
+        host, ident = entry.get("_HOSTNAME", "localhost"), entry.get("SYSLOG_IDENTIFIER", "")
+        return f"{stamp} {host} {ident}: ".encode() + raw.replace(b"\n", b"#012") + b"\n"
+
+    def close(self) -> None:
+        """End the program."""
+        self.pipe.close()
+
+
+def journal_plan(identifier: str, known: list[Known]) -> "Plan":
+    """Return the plan for the journal: all behind the cursor of the last run, which is kept in `before`."""
+    if not shutil.which("journalctl"):
+        raise LogError(f"{JOURNAL}: there is no journalctl here: name a file or folder in AuditLogPath")
+    file = LogFile(JOURNAL, JOURNAL, os.stat("/"))
+    file.head, file.end, file.live, file.compressed = identifier.encode(), sys.maxsize, True, True
+    file.known = next((k for k in known if k.path == JOURNAL), None)
+    if file.known:
+        file.before, file.first = file.known.before, file.known.first
+    return Plan([file], [], [], frozenset())
+
+
+def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]]:
+    """Return the files of the logs that `path` (a folder, a file or a glob) means, and the paths that cannot be read.
+
+    In a folder, and beside a file, these are the log and its rotations.  A rotation while looking can hide a file, so
+    the look is repeated until it shows nothing new.
+    """
+    files: dict[tuple[int, int], LogFile] = {}
     unreadable: list[str] = []
     for _ in range(5):
-        fresh = False
-        for candidate in _candidates(path, name):
+        found = 0
+        for log, candidate in _candidates(path, name):
             try:
-                log = _open_log(candidate, logs, say)
+                status = os.stat(candidate)
+                if (status.st_dev, status.st_ino) in files or candidate in unreadable:
+                    continue
+                if not stat.S_ISREG(status.st_mode):
+                    say("WARN", f"{candidate}: not a file: left out")
+                    continue
+                if not os.access(candidate, os.R_OK, effective_ids=True) and os.path.exists(candidate):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             except OSError as error:
                 if error.errno != errno.ENOENT and candidate not in unreadable:
                     unreadable.append(candidate)
-                    say("ERROR", f"{candidate}: {error.strerror}: the log was not read: let this user read it")
+                    say("ERROR", f"{candidate}: {error.strerror}: the log was not read: grant this user read access")
                 continue
-            if log:
-                logs[log.device, log.inode] = log
-                fresh = True
-        if not fresh:
+            files[status.st_dev, status.st_ino] = LogFile(log, candidate, status)
+            found += 1
+        if not found:
             break
-    if not logs and not unreadable:
+    if not files and not unreadable:
         raise LogError(f"{path}: no audit log named {name} here: is auditing on, and is AuditLogPath right?")
-    return list(logs.values()), unreadable
+    return list(files.values()), unreadable
 
 
-def _candidates(path: str, name: str) -> list[str]:
-    """Return the paths that may be audit logs."""
-    if os.path.isdir(path):
-        folder = path
-    else:
-        if not os.path.exists(path):
-            import glob
+# Rotations: .1 .01 .001 -20261122 _20261122 -20261122-1763800000 -2026112210, and logrotate's `extension`, before .log.
+_ROTATION = r"(?:[-._][0-9]+){0,3}"
+_COMPRESSION = r"(?:\.(?:gz|bz2|xz|zst))?"
+# In a glob a number must look like a rotation's: server_audit-3307.log is another server's log.
+_SURE_ROTATION = re.compile(
+    r"(.*?)(?:(?:\.[0-9]{1,3}|[-_.][0-9]{8}(?:[0-9]{2})?(?:-[0-9]{2,10})?|-[0-9]{10})(?=\.|\Z))(\.log)?" + _COMPRESSION
+)
 
-            if glob.has_magic(path):
-                return sorted(glob.glob(path))
-        folder, name = os.path.split(path)
+
+def _candidates(path: str, name: str) -> list[tuple[str, str]]:
+    """Return the paths that may be files of audit logs, each behind the path of its log."""
+    if not os.path.isdir(path):
+        if not os.path.lexists(path) and glob.has_magic(path):
+            return [(_log_of(found), found) for found in sorted(glob.glob(path))]
+        path, name = os.path.split(path)
     try:
-        names = os.listdir(folder or ".")
+        names = os.listdir(path or ".")
     except OSError as error:
-        raise LogError(
-            f"{folder}: {error.strerror}: the logs cannot be listed: check AuditLogPath and its permissions"
-        ) from None
-    return sorted(os.path.join(folder, found) for found in names if _in_family(found, name))
+        advice = "the logs cannot be listed: check AuditLogPath and its permissions"
+        raise LogError(f"{path}: {error.strerror}: {advice}") from None
+    stem, extension = os.path.splitext(name)
+    whole, parts = re.escape(name), (re.escape(stem), re.escape(extension))
+    family = re.compile(f"(?:{whole}{_ROTATION}|{parts[0]}{_ROTATION}{parts[1]}){_COMPRESSION}", re.DOTALL)
+    log = os.path.join(path, name)
+    return [(log, os.path.join(path, found)) for found in sorted(names) if family.fullmatch(found)]
 
 
-_ROTATED = expression(r"(?:[.-][0-9]+)*(?:\.(?:gz|bz2|xz))?")
+def _log_of(path: str) -> str:
+    """Return the path of the log of which this is a file, by its name."""
+    for suffix in COMPRESSIONS:
+        path = path[: -len(suffix)] if path.endswith(suffix) else path
+    match = _SURE_ROTATION.fullmatch(path)
+    return match[1] + (match[2] or "") if match else path
 
 
-def _in_family(found: str, name: str) -> bool:
-    """Tell the log itself and its rotations."""
-    return found == name or (found.startswith(name) and _ROTATED.fullmatch(found, len(name)) is not None)
+class Plan(NamedTuple):
+    """What a run reads: files from the oldest to the newest, and what became of the known ones.
 
-
-def _open_log(path: str, known: dict[tuple[int, int], LogFile], say: Say) -> LogFile | None:
-    """Open a log; None if it is open already or is no file."""
-    status = os.stat(path)
-    if (status.st_dev, status.st_ino) in known:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        say("WARN", f"{path}: not a file: left out")
-        return None
-    return LogFile(path, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-
-
-def plan(logs: list[LogFile], unreadable: list[str], known: list[Known], clocks: Clocks) -> Plan:
-    """Decide what to read.
-
-    A log whose size and time are those of the last run is passed over.  Else it goes on where its bytes agree
-    with those of a known log: the same file first, then any other (renamed, copied, compressed), else it is
-    read from 0.  A live log that is found nowhere leaves a gap: what it held after the last position is lost.
+    `gaps`: from when, until when and why records are lost.  `put_back` are the paths of new files that are older than
+    what was read.
     """
+
+    files: list[LogFile]
+    kept: list[Known]
+    gaps: list[tuple[int, int, str]]
+    put_back: frozenset[str]
+
+
+def plan(files: list[LogFile], unreadable: list[str], known: list[Known], clock: Clock) -> Plan:
+    """Decide what to read of each file."""
     same = {(k.device, k.inode): k for k in known}
-    for log in logs:
-        log.known = same.get((log.device, log.inode))
-        if log.known and (log.known.stored_size, log.known.modified) == (log.stored_size, log.modified):
-            log.unchanged, log.head, log.first, log.last = (
-                True,
-                log.known.head,
-                log.known.first,
-                log.known.last,
-            )
+    for file in files:
+        k = same.get((file.device, file.inode))
+        if k and (k.stored_size, k.modified) == (file.stored_size, file.modified):
+            file.known, file.unchanged, file.head, file.first, file.last = k, True, k.head, k.first, k.last
+            file.age = k.first
         else:
-            log.known = None
-            _look_at_head(log, clocks)
-    logs = sorted(_without_copies(logs), key=_by_age)
-    _mark_live(logs)
-    for log in logs:
-        if not log.unchanged:
-            log.known = _continued(log, known)
-    found = {id(log.known) for log in logs}
-    tails = [k for k in known if k.live]
-    # Where anything is new, it may stand beside them.
-    tails_unchanged = all(log.unchanged for log in logs) and all(
-        any(log.known is k and log.live for log in logs) for k in tails
-    )
-    for log in logs:
-        _bound(log, tails_unchanged)
-    for log in logs:
-        log.rewind()  # a worker process must not share the place in a stream with this one
-    lost = [k for k in known if id(k) not in found and k.path not in unreadable]
+            _look_at_head(file, clock)
+    files = sorted(_without_copies(files), key=_by_age)
+    for log in dict.fromkeys(file.log for file in files):
+        _mark_live([file for file in files if file.log == log])
+    for file in files:
+        if not file.unchanged and not file.broken:
+            file.known = _continued(file, known)
+        try:
+            _bound(file)
+        except OSError as error:
+            file.broken, file.end = VANISHED if isinstance(error, FileNotFoundError) else describe(error), file.start
+    _keep_log_of_moved(files)
+    missing = [
+        gap for log in {file.log for file in files} for gap in _missing_rotations([f for f in files if f.log == log])
+    ]
+    found = {id(file.known) for file in files if file.known}
+    away = {*unreadable, *(file.path for file in files if file.broken)}
+    lost = [k for k in known if id(k) not in found and k.path not in away]
+    newest = {log: max((k.last or 0 for k in known if k.log == log), default=0) for log in {k.log for k in known}}
     return Plan(
-        logs=logs,
-        tasks=_split([task for log in logs for task in _stretches(log, clocks)]),
-        kept=[k for k in known if id(k) not in found and k.path in unreadable],
-        gaps=[_gap(k.last, k.path, logs) for k in lost if k.live and k.last is not None],
-        tails_found=all(id(k) in found for k in tails),
-        tails_unchanged=tails_unchanged,
+        files=files,
+        kept=[k for k in known if id(k) not in found and k.path in away],
+        gaps=[*missing, *(_gap(k, files) for k in lost if k.live and k.last is not None)],
+        put_back=frozenset(
+            file.path
+            for file in files
+            if file.is_new and not file.known and _was_read(file, newest.get(file.log, 0), [k.head for k in known])
+        ),
     )
 
 
-def _without_copies(logs: list[LogFile]) -> list[LogFile]:
-    """Leave out logs that are just being copied or compressed: the original tells all that they can."""
-    plain: dict[bytes, list[LogFile]] = {}
-    for log in logs:
-        if log.head and not log.compressed:
-            plain.setdefault(log.head, []).append(log)
-    return [log for log in logs if not any(_is_copy(log, other) for other in plain.get(log.head, ()))]
+def _was_read(file: LogFile, newest: int, heads: list[bytes]) -> bool:
+    """Return whether a new file holds what was read before, or is older: by its first record or bytes."""
+    older = file.age is not None and file.age < newest - OLDER
+    return older or any(len(head) > 20 and file.head.startswith(head) for head in heads)
 
 
-def _is_copy(log: LogFile, other: LogFile) -> bool:
-    """Tell that another plain log, with the same head, holds all of this one; of two equal ones, one is the copy."""
-    if log.compressed:
-        return os.path.splitext(log.path)[0] == other.path
-    if other is log or (log.size, other.path) > (other.size, log.path):
-        return False
-    return log.fingerprint(log.size) == other.fingerprint(log.size)
+def _look_at_head(file: LogFile, clock: Clock) -> None:
+    """Read the first bytes of a file and the instant of its first record."""
+    try:
+        start = file.text(0, LONGEST_RECORD)
+    except FileNotFoundError:
+        file.broken = VANISHED
+        return
+    except Exception as error:  # each compression has errors of its own
+        file.broken = describe(error)
+        return
+    file.head = start[:FINGERPRINT]
+    clock.set_file(file.modified // 10**9)
+    firsts = list(itertools.islice(instants_of(start.split(b"\n"), clock), 9))
+    if firsts:
+        # The very first may be a piece of a name, with a stamp that somebody chose: the middle one of a few tells the
+        # age.
+        file.first, file.age = firsts[0], sorted(firsts)[len(firsts) // 2]
 
 
-def _look_at_head(log: LogFile, clocks: Clocks) -> None:
-    """Read the first bytes of a log and the instant of its first record."""
-    start = log.read(0, LONGEST_RECORD)
-    log.head = start[:FINGERPRINT]
-    log.first = next(_instants(start.split(b"\n"), clocks.of(log, 0)), None)
+def describe(error: Exception) -> str:
+    """Return what an error of reading says."""
+    return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
 
 
-def _instants(lines: Iterable[bytes], clock: Clock) -> Iterator[int]:
-    """Yield the instants of those lines that are records."""
-    for line in lines:
-        parts = split_line(line.strip(b"\0\r"))
-        instant = clock.find(parts[0]) if parts else None
+def instants_of(lines: Iterable[bytes], clock: Clock) -> Iterator[int]:
+    """Yield the instants of those lines that begin with a stamp."""
+    for line in (line.strip(b"\0\r ") for line in lines):
+        stamp = b",".join(line.split(b",")[: 1 + clock.form.text.count(",")])
+        instant = clock.find(stamp)
+        if instant is None:
+            stamp = _read_head(line[:LONGEST_RECORD] + b",,", clock).stamp or b""
+            instant = clock.find(stamp)
         if instant is not None:
             yield instant
 
 
-_ROTATION = expression(r"\.([0-9]+)(?:\.(?:gz|bz2|xz))?$")
+def _without_copies(files: list[LogFile]) -> list[LogFile]:
+    """Leave out files that are just being copied or compressed: the original tells all that they can."""
+    plain: dict[bytes, list[LogFile]] = {}
+    for file in files:
+        if file.head and not file.compressed:
+            plain.setdefault(file.head, []).append(file)
+    return [file for file in files if not any(_is_copy(file, other) for other in plain.get(file.head, ()))]
 
 
-def _by_age(log: LogFile) -> tuple[int, int]:
-    """Sort logs from the oldest to the newest: by the first record, else by the number of the rotation."""
-    number = _ROTATION.search(log.path)
-    return log.modified // 10**9 if log.first is None else log.first, -int(number[1]) if number else 0
+def _is_copy(file: LogFile, other: LogFile) -> bool:
+    """Return whether another plain file with the same head holds all of this one; of two equal ones, one does."""
+    if file.compressed:
+        return os.path.splitext(file.path)[0] == other.path
+    size = file.stored_size
+    if other is file or (size, other.path) > (other.stored_size, file.path):
+        return False
+    start = max(0, size - FINGERPRINT)
+    with contextlib.suppress(OSError):
+        return file.text(start, size - start) == other.text(start, size - start)
+    return False
 
 
-def _mark_live(logs: list[LogFile]) -> None:
-    """Find the logs that the server may still write to: the last with a record, and the last that was written to."""
-    for older, newer in zip(logs, logs[1:]):
-        older.after, newer.before = newer, older
-    written = [log for log in logs if not log.compressed and log.stored_size]
+_ROTATION_NUMBER = re.compile(r"\.([0-9]+)(?:\.log)?(?:\.(?:gz|bz2|xz|zst))?$")
+
+
+def _by_age(file: LogFile) -> tuple[int, int]:
+    """Sort files from the oldest to the newest: by the first record, else by the number of the rotation."""
+    number = _ROTATION_NUMBER.search(file.path)
+    return file.modified // 10**9 if file.age is None else file.age, -int(number[1]) if number else 0
+
+
+def _mark_live(files: list[LogFile]) -> None:
+    """Find the files that the server may still write to: the last with a record, and the last written to."""
+    written = [file for file in files if not file.compressed and file.stored_size]
     if written:
         written[-1].live = True
-        max(written, key=lambda log: log.modified).live = True
+        max(written, key=lambda file: file.modified).live = True
 
 
-def _continued(log: LogFile, known: list[Known]) -> Known | None:
-    """Return the known log that this one continues."""
-    mine = [k for k in known if k.before and log.head.startswith(k.head)]
-    mine.sort(key=lambda k: ((k.device, k.inode) != (log.device, log.inode), -k.end))
+def _continued(file: LogFile, known: list[Known]) -> Optional[Known]:
+    """Return the known file that this one continues."""
+    mine = [k for k in known if k.before and file.head.startswith(k.head)]
+    mine.sort(key=lambda k: ((k.device, k.inode) != (file.device, file.inode), -k.end))
     for k in mine:
-        if (log.compressed or log.size >= k.end) and log.read(k.end - len(k.before), len(k.before)) == k.before:
-            return k
+        with contextlib.suppress(Exception):  # each compression has errors of its own; it is read from its start then
+            if (file.compressed or file.stored_size >= k.end) and file.text(
+                k.end - len(k.before), len(k.before)
+            ) == k.before:
+                return k
     return None
 
 
-def _bound(log: LogFile, tails_unchanged: bool) -> None:
-    """Set from where to where a log is read."""
-    k = log.known
-    if k and log.unchanged and (tails_unchanged or not k.live):
-        log.start = log.tail = log.end = k.end
-        return
-    log.unchanged = False
-    log.start = k.tail if k else 0
-    if log.compressed:
-        log.end = log.tail = sys.maxsize
-    elif log.live:
-        log.end = max(log.start, last_line_end(log))
-        log.tail = min(log.end, max(log.start, line_start(log, log.end - WINDOW)))
+def _keep_log_of_moved(files: list[LogFile]) -> None:
+    """Let a log that was moved keep the name that it had, by which its state is known."""
+    present = {file.log for file in files}
+    moved = {file.log: file.known.log for file in files if file.known and file.known.log not in present}
+    for file in files:
+        file.log = moved.get(file.log, file.log)
+
+
+def _bound(file: LogFile) -> None:
+    """Set from where to where a file is read: a live one to its last whole line."""
+    file.start = file.read_to = file.known.end if file.known else 0
+    file.before = file.known.before if file.known else b""
+    if file.unchanged or file.broken:
+        file.end = file.start
+    elif file.compressed:
+        file.end = sys.maxsize
+    elif file.live:
+        file.end = max(file.start, _last_line_end(file))
     else:
-        log.end = log.tail = log.size
+        file.end = file.stored_size
 
 
-def _gap(began: int, path: str, logs: list[LogFile]) -> tuple[int, int, str]:
-    """Describe what was lost: it ends with the first record of the logs that are new, at the latest now."""
-    firsts = [log.first for log in logs if log.known is None and log.first is not None and log.first >= began]
+def _last_line_end(file: LogFile) -> int:
+    """Return where the last whole line of a plain file ends."""
+    position = file.stored_size
+    while position > file.start:
+        start = max(file.start, position - CHUNK)
+        found = file.text(start, position - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        position = start
+    return file.start
+
+
+def _missing_rotations(files: list[LogFile]) -> Iterator[tuple[int, int, str]]:
+    """Yield a gap where the log was rotated more than once since the last run, and one of the files is missing."""
+    numbered = {int(number[1]): file for file in files for number in [_ROTATION_NUMBER.search(file.path)] if number}
+    for number, file in numbered.items():
+        if file.known and file.known.live and file.known.last is not None:
+            lost = set(range(1, number)) - numbered.keys()
+            if lost and len(numbered) > 0 and not file.unchanged:
+                newer = [f.first for n, f in numbered.items() if n < min(lost) and f.first is not None]
+                base = [f.first for f in files if f.path == f.log and f.first is not None]
+                ended = min([*newer, *base], default=int(time.time()))
+                yield (
+                    file.known.last,
+                    max(ended, file.known.last),
+                    f"{file.log}.{max(lost)} is missing: it was not read",
+                )
+
+
+def _gap(k: Known, files: list[LogFile]) -> tuple[int, int, str]:
+    """Describe what was lost: it ends with the first record of the files that are new, at the latest now."""
+    began = k.last or 0
+    firsts = [f.first for f in files if f.log == k.log and f.known is None and f.first is not None and f.first >= began]
     ended = min(firsts, default=int(time.time()))
-    return began, ended, f"{path} was not found again: what it held after the last run was not read"
+    return began, ended, f"{k.path} was not found again: what it held after the last run was not read"
 
 
-def _stretches(log: LogFile, clocks: Clocks) -> Iterator[Task]:
-    """Yield what is to be read of a log, parted where the clock's repeated hour begins or ends anew."""
-    if log.unchanged:
-        return
-    folds = _folds(log, clocks)
-    borders = sorted({log.start, log.tail, log.end, *(offset for offset, _ in folds)})
-    for start, end in zip(borders, borders[1:]):
-        fold = max(((offset, fold) for offset, fold in folds if offset <= start), default=(0, 0))[1]
-        yield Task(log, start, end, start < log.tail, fold)
-    log.last = _last_instant(log, clocks.of(log, folds[-1][1] if folds else 0))
-
-
-def _last_instant(log: LogFile, clock: Clock) -> int | None:
-    """Return the instant of the last record that is to be read; not asked of compressed logs."""
-    if log.compressed:
-        return None
-    start = max(0, log.end - LONGEST_RECORD)
-    lines = log.read(start, log.end - start).split(b"\n")
-    return next(_instants(reversed(lines), clock), log.known.last if log.known else None)
-
-
-def _folds(log: LogFile, clocks: Clocks) -> list[tuple[int, int]]:
-    """Return from which offset on a repeated hour's stamps are its second pass (1), and where that is over (0).
-
-    The log bears no mark of it: a stamp more than 5 s before the one before it, in an hour that comes twice, is
-    of the second pass.  The logs are looked through only where such an hour lies between their ends.
-    """
-    clock = clocks.of(log, 0)
-    begin, finish = log.first, log.modified // 10**9
-    if log.known and log.known.last is not None:
-        begin = log.known.last
-    if begin is None or not _repeats_between(begin - 7200, finish + 7200, clock.zone):
-        return []
-    last = log.known.last if log.known else log.before.last if log.before else None
-    folds: list[tuple[int, int]] = []
-    fold = 0
-    for start, _, block in blocks(log, log.start, log.end):
-        for match in _LINE_STAMP.finditer(block):
-            with contextlib.suppress(ValueError):
-                first = clock[match[1]]
-                second = clocks.of(log, 1)[match[1]]
-                now = int(second > first and last is not None and first < last - 5)
-                last = second if now else first
-                if now != fold:
-                    fold = now
-                    folds.append((start + match.start(), fold))
-    return folds
-
-
-_LINE_STAMP = expression(rb"\n([^,\n]*),")
-
-
-def _repeats_between(begin: int, finish: int, zone: tzinfo | None) -> bool:
-    """Tell whether local time repeats between two instants: the offset from UTC shrinks."""
-    offsets = [local(instant, zone).utcoffset() for instant in range(begin, finish + DAY, DAY)]
-    return any(
-        after < before for before, after in zip(offsets, offsets[1:]) if before is not None and after is not None
-    )
-
-
-def _split(tasks: list[Task]) -> list[Task]:
-    """Cut big stretches at line ends; return all of them, the newest first."""
-    pieces: list[Task] = []
-    for task in tasks:
-        start = task.start
-        while not task.log.compressed and task.end - start > TASK * 3 // 2:
-            middle = min(line_start(task.log, start + TASK), task.end)
-            pieces.append(task._replace(start=start, end=middle))
-            start = middle
-        if start < task.end:
-            pieces.append(task._replace(start=start))
-    return pieces[::-1]
-
-
-class Clocks:
-    """The clocks of the logs."""
-
-    def __init__(self, layout: Layout, zone: tzinfo | None) -> None:
-        self.layout, self.zone = layout, zone
-        self.clocks: dict[tuple[int, int], Clock] = {}
-
-    def of(self, log: LogFile, fold: int) -> Clock:
-        """Return the clock that reads a log's stamps."""
-        name = id(log), fold
-        if name not in self.clocks:
-            if len(self.clocks) >= LOGS_IN_MEMORY:
-                self.clocks.clear()
-            self.clocks[name] = Clock(self.layout, self.zone, fold, log.modified // 10**9)
-        return self.clocks[name]
-
-    def of_task(self, task: Task) -> Clock:
-        """Return the clock of a task's log and fold."""
-        return self.of(task.log, task.fold)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Match: which account row did the server choose?
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading: the new lines of a log as a stream of chunks
+# ---------------------------------------------------------------------------------------------------------------------
 #
-# The rules are those of sql/sql_acl.cc (find_user_or_anon, acl_user_compare, compare_hostname, calc_ip) and
-# sql/sql_acl_getsort.inl of MariaDB 10.5 to 11.8: the rows of the user and the anonymous ones are sorted by how
-# specific their host patterns are, and the first that the client's name or address matches is chosen.  The log gives
-# the client's host as the server showed it: the resolved name or, without a name, the address.  A name hides the
-# address, so rows that an address may match, and that stand before the first row that the name matches, may have been
-# chosen: a possible match only.
+# A chunk is some 64 KB of whole lines.  Where connections are rare among queries, only the lines with a mark are
+# kept, and several stretches make one chunk.  The records with plain names are cut out of a chunk by three patterns,
+# which give columns; whatever is left over and has a mark is read line by line.  Larger chunks would leave the
+# processor's cache.
+
+# Bytes of text below which a chunk that cannot be taken whole is read line by line; a larger one is halved.
+SMALL = 4096
+# Bytes read at once, and of a chunk.
+BLOCK = 256 * 1024
+CHUNK = 64 * 1024
+# Marks per KB of text from which on a chunk is taken whole.
+DENSE = 1.0
+# Of a longer line only the last bytes are looked at, as no record of a connection is that long: it has four names.
+LONGEST_RECORD = 8 * 1024
 
 
-class AccountRow(NamedTuple):
-    """The key of an account: user name and host pattern, as the server stores them (UTF-8 bytes)."""
+class Row:
+    """One login, refusal or proxied login: `kind` is the kind of evidence, `reason` why it is suspect, if it is.
 
-    user: bytes
-    host: bytes
-
-
-class Match(NamedTuple):
-    """The rows that the server may have chosen for a login, most specific first.
-
-    `certain` is true for exactly one row when nothing that the server knew is hidden from us.
+    `place` is the path of its file and the offset of its line.
     """
 
-    rows: tuple[AccountRow, ...]
-    certain: bool
-
-
-def ipv4_number(text: bytes) -> int | None:
-    """Give a dotted IPv4 address as a number, None for anything else (sql/sql_acl.cc, calc_ip)."""
-    parts = text.split(b".")
-    if len(parts) != 4 or not all(part.isdigit() and int(part) < 256 for part in parts):
-        return None
-    return int.from_bytes(bytes(map(int, parts)), "big")
-
-
-def is_address(host: bytes) -> bool:
-    """Tell if a client host is an IP address: a host name has no colon and is not four numbers."""
-    return b":" in host or ipv4_number(host) is not None
-
-
-def pattern_parts(host: bytes) -> list[str]:
-    r"""Split a host pattern into runs of `%`, single `_`, and characters, each after its backslash if it has one."""
-    return re.findall(r"%+|\\?.", host.decode("latin-1"), re.DOTALL)
-
-
-def _as_glob(part: str) -> str:
-    if part[0] == "%":
-        return "*"
-    return "?" if part == "_" else re.sub(r"[*?[]", r"[\g<0>]", part[-1])
-
-
-def pattern_rank(host: bytes, longest: int) -> tuple[int, int, int, int]:
-    """Give what the server sorts host patterns by: the lower, the more specific; all zeros without a wildcard.
-
-    `longest` is the width of the Host column in characters.  Source: sql/sql_acl_getsort.inl, get_magic_sort.
-    """
-    parts = pattern_parts(host)
-    wild = [place for place, part in enumerate(parts) if part[0] in "%_"]
-    prefix = wild[0] if wild else 0
-    single = parts.count("_")
-    many = len(wild) - single
-    free = max(longest - len(parts) + many, 0) if many else 0
-    many, single = min(many, 31), min(single, 31)
-    return (free * 2 + 1, many, single, prefix) if free > single else (single * 2, free, many, prefix)
-
-
-class HostPattern:
-    """One host pattern of account rows, ready to be compared with client hosts."""
-
-    def __init__(self, host: bytes) -> None:
-        import fnmatch
-
-        text = host.lower() or b"%"
-        globs = [*map(_as_glob, pattern_parts(text))]
-        self.net = _netmask(text)
-        self.literal = self._like = None
-        if "*" in globs or "?" in globs:
-            # fnmatch's expressions never try a stretch twice, however many wildcards there are.
-            self._like = re.compile(fnmatch.translate("".join(globs)).encode("latin-1"))
-        elif not self.net:
-            self.literal = re.sub(rb"\\(.)", rb"\1", text, flags=re.DOTALL)
-        # The pattern without escapes; but a backslash stays before a literal `%` or `_`, which no address has.
-        self._plain = re.sub(rb"\\([^%_])", rb"\1", text)
-        # Such rows are ignored by a server with skip_name_resolve (sql_acl.cc, hostname_requires_resolving).
-        self.needs_names = text != b"localhost" and not re.search(rb"[:%_/]|^[0-9.]*\Z", text)
-
-    def matches(self, host: bytes) -> bool:
-        """Compare with a client's name or address in lower case (sql/sql_acl.cc, compare_hostname)."""
-        if self.net:
-            number = ipv4_number(host)
-            return number is not None and number & self.net[1] == self.net[0]
-        return self._like.match(host) is not None if self._like else host == self.literal
-
-    def may_match_hidden_address(self) -> bool:
-        """Tell if some client that has a name may match by its address; true when in doubt."""
-        if self.net:
-            return self.net[0] & self.net[1] == self.net[0]
-        if self.literal is not None:
-            # The name of these two is always localhost (sql/hostname.cc).
-            return is_address(self.literal) and self.literal not in (b"127.0.0.1", b"::1")
-        octet = rb"(?:25[0-5]|2[0-4]\d|1?\d?\d|[\d%_]*[%_][\d%_]*)"
-        # An IPv6 address with a name is global (2000::/3), local (fc00::/7, fe80::/10) or NAT64's (64:ff9b::/96).
-        ipv6 = rb"(?:[23:%_]|f[cd%_]|fe[89ab%_]|6[4%_])[0-9a-f:%_]*"
-        return re.fullmatch(rb"%b(?:\.%b){0,3}|%b" % (octet, octet, ipv6), self._plain) is not None
-
-    def within(self, other: HostPattern) -> bool:
-        """Tell if the other is a netmask that admits every address that this pattern admits."""
-        if not other.net:
-            return False
-        octets = list(itertools.takewhile(bytes.isdigit, self._plain.split(b".")[:4]))
-        around = sum(int(octet) << 24 - 8 * i for i, octet in enumerate(octets))
-        net, mask = self.net or (around, -1 << 32 - 8 * len(octets))
-        return mask & other.net[1] == other.net[1] and net & other.net[1] == other.net[0]
-
-
-def _netmask(text: bytes) -> tuple[int, int] | None:
-    """Give (network, mask) of `ip/netmask`, else None, also for a zero mask (sql_acl.cc, update_hostname)."""
-    net, mask = (ipv4_number(part) for part in text.partition(b"/")[::2])
-    return (net, mask) if net is not None and mask else None
-
-
-class AccountMatcher:
-    """Finds the account rows for (user, client host) pairs of the log; rows are sorted once per user."""
+    __slots__ = ("instant", "kind", "name", "number", "place", "reason", "server")
 
     def __init__(
-        self,
-        rows: Iterable[AccountRow],
-        skip_name_resolve: bool,
-        server_version: str = "",
-        appeared: Mapping[AccountRow, int] | None = None,
-        skip_since: int = 0,
+        self, kind: str, number: int, instant: int, names: tuple[bytes, bytes], place: tuple[str, int]
     ) -> None:
-        """Take the accounts without roles.
+        self.kind, self.number, self.instant, self.place, self.reason = kind, number, instant, place, ""
+        self.name, self.server = names
 
-        `appeared` holds the instant at which a row was first seen, for rows that an earlier inventory lacked:
-        before that instant the server may have chosen the next row. Before `skip_since` the server may have
-        resolved names, whatever it does now.
-        """
-        self._skip_name_resolve, self._skip_since = skip_name_resolve, skip_since
-        self._appeared = appeared or {}
-        old = re.match(r"(?:5|10\.[0-5])\b", server_version) is not None
-        self._longest_host = 60 if old else 255
-        self._by_user: dict[bytes, list[AccountRow]] = {}
-        self._patterns: dict[bytes, HostPattern] = {}
-        for row in rows:
-            self._by_user.setdefault(row.user, []).append(row)
-            if row.host not in self._patterns:
-                self._patterns[row.host] = HostPattern(row.host)
-        # The audit plugin cuts a long name: it logs the first bytes, then the length's low byte.
-        cut, long = (64, 64) if old else (132, 133)
-        self._logged_as: dict[bytes, list[bytes]] = {}
-        for user in sorted(self._by_user):
-            if len(user) >= long:
-                self._logged_as.setdefault(user[:cut] + bytes([len(user) & 255]), []).append(user)
-        self._sorted: dict[bytes, list[tuple[AccountRow, HostPattern, bool]]] = {}
 
-    def match(self, user: bytes, client_host: bytes, seen: int | None = None) -> Match:
-        """Give the rows for a login at the instant `seen`; an empty client host stands for any host."""
-        long_names = self._logged_as.get(user, [])
-        rows: dict[AccountRow, None] = {}
-        for name in (*long_names, user):
-            rows.update(dict.fromkeys(self._possible(name, client_host.lower(), seen)))
-        return Match(tuple(rows), len(rows) == 1 and not long_names)
+class Chunk:
+    """Lines of a log, behind a line end; `offsets` are those of the lines kept, or that of the first of all of them.
 
-    def _possible(self, user: bytes, host: bytes, seen: int | None) -> Iterator[AccountRow]:
-        """Give the rows that may have been chosen, up to the first that would surely have been."""
-        clients: set[tuple[bytes, ...]] = {(host,)}
-        resolved = not self._skip_name_resolve or (seen is not None and seen < self._skip_since)
-        if host == b"localhost" and resolved:
-            # It was the socket or TCP (sql/hostname.cc).
-            clients |= {(host, b"127.0.0.1"), (host, b"::1")}
-        hidden = host != b"localhost" and not is_address(host)
-        literals = {None}.union(*clients)
-        for row, pattern, by_hidden_address in self._candidates(user if user in self._by_user else b""):
-            if not hidden and (pattern.literal not in literals or (self._skip_name_resolve and pattern.needs_names)):
+    `names`, `instants` and `ids` are columns of the logins with plain names, in the order of time; `rows` are the
+    others.  `doubts` tells which ids are suspect and why.  `counts` is False for lines that another process counts
+    and that are only context here.
+    """
+
+    def __init__(self, path: str, text: bytes, offsets: "Union[int, list[int]]", *, counts: bool = True) -> None:
+        self.path, self.text, self.offsets, self.counts = path, text, offsets, counts
+        self.server = b""
+        self.names: list[bytes] = []
+        self.instants: list[int] = []
+        self.ids: list[int] = []
+        self.refused: set[int] = set()
+        self.refusals = 0
+        self.opened: set[bytes] = set()
+        self.ended: dict[bytes, bytes] = {}  # id: stamp; where it matters
+        self.rows: list[Row] = []
+        self.doubts: dict[int, str] = {}
+        self.high, self.until = 0, 0
+
+    def halves(self) -> "tuple[Chunk, Chunk]":
+        """Return the lines as two chunks."""
+        cut = self.text.find(b"\n", len(self.text) // 2)
+        texts = self.text[: cut + 1], self.text[cut:]
+        offsets: Any
+        if isinstance(self.offsets, list):
+            count = texts[0].count(b"\n") - 1
+            offsets = self.offsets[:count], self.offsets[count:]
+        else:
+            offsets = self.offsets, self.offsets + cut
+        first, second = (Chunk(self.path, text, at, counts=self.counts) for text, at in zip(texts, offsets))
+        return first, second
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the lines with a mark and their offsets in the log."""
+        offsets = self.offsets
+        if isinstance(offsets, list):
+            yield from zip(offsets, self.text[1:].split(b"\n"))
+            return
+        at = offsets
+        for line in self.text[1:].split(b"\n"):
+            if CONNECT_MARK in line or CHANGE_MARK in line or SETTING_MARK in line:
+                yield at, line
+            at += len(line) + 1
+
+    def places(self) -> dict[int, int]:
+        """Return the offsets of the lines of logins by their ids."""
+        found = (
+            (offset, line.partition(LOGIN_MARK)[0].rpartition(b",")[2])
+            for offset, line in self.lines()
+            if LOGIN_MARK in line
+        )
+        return {int(raw): offset for offset, raw in found if raw.isdigit()}
+
+    def holds(self, number: int) -> bool:
+        """Return whether a login or refusal with this id is among what is not settled."""
+        return number in self.refused or number in self.ids or any(row.number == number for row in self.rows)
+
+
+# Written by the plugin, whatever events are logged, when somebody changes some of its settings.
+SETTING_MARK = b"server_audit_"
+MARKS = (CONNECT_MARK, CHANGE_MARK, SETTING_MARK)
+
+
+def marked_lines(text: bytes, marks: Iterable[bytes]) -> list[int]:
+    r"""Return where the lines of `text` (which begins with b"\n") with a mark start, in order.
+
+    Searching from the right, Python needs no table for what it looks for and passes over several GB a second
+    (Objects/stringlib/fastsearch.h).
+    """
+    starts: set[int] = set()
+    for mark in marks:
+        at = text.rfind(mark)
+        while at >= 0:
+            start = text.rfind(b"\n", 0, at) + 1
+            starts.add(start)
+            at = text.rfind(mark, 0, start)
+    return sorted(starts)
+
+
+def is_dense(text: bytes) -> bool:
+    """Return whether connections make up much of a text, by its first bytes."""
+    return text.count(CONNECT_MARK, 0, 8192) >= DENSE * min(len(text), 8192) / 1024
+
+
+def chunks_of(file: "LogFile", start: int, end: int, marks: Sequence[bytes], *, counts: bool) -> Iterator[Chunk]:
+    """Yield the lines of a file from `start` to `end` as chunks; raises OSError and the errors of compressed files."""
+    kept: list[bytes] = []
+    offsets: list[int] = []
+    size = 0
+    failure: Optional[Exception] = None
+    texts = texts_of(file, start, end)
+    while True:
+        try:
+            offset, text = next(texts)
+        except StopIteration:
+            break
+        except Exception as error:  # what was read before it counts
+            failure = error
+            break
+        dense = is_dense(text)
+        if dense and not kept:
+            for at, piece in _pieces(text):
+                yield Chunk(file.path, piece, offset + at, counts=counts)
+            continue
+        for at in marked_lines(text, marks):
+            line = text[at : text.find(b"\n", at)]
+            kept.append(line)
+            offsets.append(offset + at - 1)
+            size += len(line)
+        if size > CHUNK or (kept and dense):
+            yield Chunk(file.path, b"\n%b\n" % b"\n".join(kept), offsets, counts=counts)
+            kept, offsets, size = [], [], 0
+    if kept:
+        yield Chunk(file.path, b"\n%b\n" % b"\n".join(kept), offsets, counts=counts)
+    if failure:
+        raise failure
+
+
+def _pieces(text: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield whole lines of a text, each piece behind a line end, and where they stand."""
+    at = 0
+    while at < len(text) - 1:
+        end = len(text) if len(text) - at <= CHUNK * 3 // 2 else text.rfind(b"\n", at + 1, at + CHUNK) + 1 or len(text)
+        yield at, text[at:end]
+        at = end - 1
+
+
+def texts_of(file: "LogFile", start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    r"""Yield whole lines of a file in pieces of about BLOCK bytes: the first one's offset, and b"\n" with the lines.
+
+    A last line without an end is one where the file is no longer written to.
+    """
+    with contextlib.closing(open_file(file, start)) as stream:
+        # What a damaged file still gives would be lost with a read that meets the damage.
+        read = getattr(stream, "read1", stream.read)
+        position, rest = start, b"\n"
+        while position < end:
+            data = read(min(BLOCK, end - position))
+            if not data:
+                break
+            begin = position - len(rest) + 1
+            position += len(data)
+            if not file.compressed:
+                file.before = (file.before + data)[-FINGERPRINT:]
+            cut = data.rfind(b"\n") + 1
+            if not cut:
+                rest = b"\n" + (rest[1:] + data)[-LONGEST_RECORD:]
                 continue
-            matched = {client for client in clients if any(map(pattern.matches, client))}
-            if matched or not host or (hidden and by_hidden_address):
-                yield row
-            if host and (seen is None or seen >= self._appeared.get(row, seen)):
-                clients -= matched
-                if not clients:
-                    return
+            yield begin, rest + data[:cut]
+            rest = b"\n" + data[cut:]
+        if len(rest) > 1:
+            yield position - len(rest) + 1, rest + b"\n"
+        file.read_to = position
 
-    def _candidates(self, user: bytes) -> list[tuple[AccountRow, HostPattern, bool]]:
-        """Give the user's and the anonymous rows as the server sorts them, and if a hidden address may reach each."""
-        if user in self._sorted:
-            return self._sorted[user]
-        rows = self._by_user.get(user, []) + (self._by_user.get(b"", []) if user else [])
-        # Equal ones go by the pattern's text, backwards; the anonymous row wins only if it is strictly more specific.
-        rows.sort(reverse=True)
-        rows.sort(key=lambda row: (pattern_rank(row.host, self._longest_host), not row.user))
-        candidates = self._sorted[user] = []
-        hosts: set[bytes] = set()
-        nets: list[HostPattern] = []
-        for row in rows:
-            pattern = self._patterns[row.host]
-            covered = row.host in hosts or any(map(pattern.within, nets))
-            candidates.append((row, pattern, not covered and pattern.may_match_hidden_address()))
-            if row in self._appeared:
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ledger: each connection id stands exactly once
+# ---------------------------------------------------------------------------------------------------------------------
+#
+# The ids of a running server go up one by one.  Records stand nearly in the order of their ids: a login that takes
+# long is written late.  So the ledger keeps the highest id (`counter`) and the ids below it that no record has borne
+# yet (`missing`).  A record fits if its id is missing, or a little ahead of the counter.  One that does not fit is a
+# forgery, or the server was started again, or a stretch of log is lost: its id begins a *candidate*.  If the next
+# records go on from there, the candidate is confirmed; if one fits the run before it, that run is alive, and the
+# candidate is refuted.
+#
+# Why a forger without an account loses.  He writes into the log by way of a user name, and the server ends each copy
+# of it with the id of his own connection, which fits the run that is alive: so a candidate of forged lines is refuted
+# before it is confirmed, for a name of 128 characters holds three records at most (and more pieces, which begin and
+# confirm nothing).  A forged id that fits is another connection's, which has come already or will: two records of one
+# id make each other suspect.  A login is settled only when the counter is far past it.
+
+END_MARK = b",0,DISCONNECT,"
+# A record may be so many ids ahead of those before it, and is settled when the counter is as far past it.
+REACH = 1000
+# An id that is missing may come until the counter is so far past it: a login takes seconds where names resolve slowly.
+KEPT = 10_000
+# Lines that confirm a candidate.
+CONFIRM = 5
+# A step of more ids is not believed at the end of the log until CONFIRM lines have followed it; nor an id so far
+# below the first one.
+LEAP = 100
+# The first connection of a server has a lower id than this, even if its threads have taken some: the server may have
+# been started again.
+LOWEST = 50
+# Seconds that a login may take (connect_timeout is 10 by default); none is settled sooner.
+SLOW = 15
+# So many records of each of two servers, and changes from one to the other, are no accident and no forgery.
+SIDE_BY_SIDE = 20
+# Names in memory before they are handed on.
+MANY_NAMES = 50_000
+# Sessions that are remembered as open, at most; no server has as many.
+MANY_SESSIONS = 100_000
+
+TWICE = "its connection id stands in two records"
+FAR = "its connection id is far from the counter"
+STRANGER = "it names another server host"
+TORN = "it is glued to a torn record, or breaks off"
+# What further records may still change.
+SO_FAR = ", so far"
+DAMAGED = "its log is damaged behind it"
+UNSEEN = "it is proxied, with no login of its connection beside it"
+
+# These refusals came only with the right password, by every method of authentication tried on MariaDB 10.5, 10.11 and
+# 11.8: too many connections (1040, 1203, 1226), database denied or bad (1044, 1102), password expired (1862), account
+# locked (4151).
+PASSWORD_WAS_RIGHT = {b"%d" % code: f"refused {code}" for code in (1040, 1044, 1102, 1203, 1226, 1862, 4151)}
+
+
+class Session(NamedTuple):
+    """An open session: who logged in and when; `changed`: it has changed its user, and the log does not say to whom."""
+
+    name: bytes
+    since: int
+    changed: bool = False
+
+
+class Facts:
+    """What is certain: the first and last instant of each kind of evidence and name; and what is suspect."""
+
+    def __init__(self) -> None:
+        self.first: dict[bytes, int] = {}  # logins
+        self.last: dict[bytes, int] = {}
+        self.others: dict[tuple[str, bytes], tuple[int, int]] = {}  # other kinds
+        self.suspects: dict[bytes, tuple[int, str, int, str]] = {}  # instant, path, offset, reason
+        self._latest = 0
+
+    def add_logins(self, names: list[bytes], instants: list[int]) -> None:
+        """Add logins in the order of time: the last of each name is the one that stays in a dict."""
+        if not names:
+            return
+        last = dict(zip(names, instants))
+        in_order = instants[0] >= self._latest
+        fresh = last.keys() - self.first.keys() if in_order else last.keys()
+        if fresh:
+            earliest = dict(zip(reversed(names), reversed(instants)))
+            for name in fresh:
+                self.first[name] = min(earliest[name], self.first.get(name, earliest[name]))
+        if not in_order:  # a clock was set back
+            last = {name: max(instant, self.last.get(name, 0)) for name, instant in last.items()}
+        self.last.update(last)
+        self._latest = max(self._latest, instants[-1])
+
+    def add(self, kind: str, name: bytes, instant: int) -> None:
+        """Add one piece of evidence."""
+        if kind == "login":
+            self.first[name] = min(instant, self.first.get(name, instant))
+            self.last[name] = max(instant, self.last.get(name, instant))
+        else:
+            first, last = self.others.get((kind, name), (instant, instant))
+            self.others[kind, name] = min(first, instant), max(last, instant)
+
+    def doubt(self, name: bytes, instant: int, path: str, offset: int, reason: str) -> None:
+        """Keep the latest of the records of a name that are not believed."""
+        self.suspects[name] = max((instant, path, offset, reason), self.suspects.get(name, (0, "", 0, "")))
+
+    def add_row(self, row: Row) -> None:
+        """Add a row that is settled, or its suspicion; a mere line is evidence of nothing."""
+        if row.kind == "line":
+            return
+        if row.reason:
+            self.doubt(row.name, row.instant, *row.place, row.reason)
+        else:
+            self.add(row.kind, row.name, row.instant)
+
+
+class Run:
+    """One run of the server, as its ids tell it; `rows` are those of a candidate."""
+
+    def __init__(self, first: int, server: bytes) -> None:
+        self.first = self.counter = first
+        self.missing: set[int] = set()  # ids between first and counter that no line has borne yet
+        self.early: set[int] = set()  # ids below `first` that lines have borne: of the others there nothing is known
+        self.refused: set[int] = set()  # ids of refused connections whose end was not seen yet
+        self.server = server
+        self.leap, self.since_leap = 0, CONFIRM  # the id after the last long step, and the lines since then
+        self.servers: Counter[bytes] = Counter()  # server hosts of the first records
+        self.rows: list[tuple[Row, Chunk]] = []
+
+    def fits(self, number: int, reach: int = REACH) -> bool:
+        """Return whether this id may come next."""
+        if number > self.counter:
+            return number - self.counter + len(self.missing) <= reach
+        if number in self.missing:
+            return number >= self.counter - KEPT
+        # Logins that began before the first one was written come soon after it, or not at all.
+        return (
+            self.first - LEAP <= number < self.first and self.counter <= self.first + LEAP and number not in self.early
+        )
+
+    def bears(self, number: int) -> bool:
+        """Return whether a line has borne this id, not so long ago that it is settled."""
+        if number < self.first:
+            return number in self.early
+        return self.counter - REACH <= number <= self.counter and number not in self.missing
+
+    def join(self, number: int) -> None:
+        """Count an id that fits."""
+        if number > self.counter:
+            if number - self.counter > LEAP:
+                self.leap, self.since_leap = number, 0
+            self.missing.update(range(self.counter + 1, number))
+            self.counter = number
+        elif number in self.missing:
+            self.missing.discard(number)
+        else:
+            self.early.add(number)
+        self.bear_out(number)
+
+    def bear_out(self, number: int) -> None:
+        """Take a line as a sign that the last long step of the ids was true, or was not."""
+        self.since_leap = self.since_leap + 1 if number >= self.leap else 0
+
+    def join_all(self, numbers: set[int]) -> bool:
+        """Count many ids at once; False, with nothing changed, where they must be looked at one by one."""
+        high = max(numbers)
+        if high - self.counter + len(self.missing) > REACH or self.since_leap < CONFIRM:
+            return False
+        behind = {number for number in numbers if number <= self.counter} if min(numbers) <= self.counter else set()
+        if not behind <= self.missing or (behind and min(behind) < max(high, self.counter) - KEPT):
+            return False
+        if high - self.counter > len(numbers) - len(behind):
+            skipped = set(range(self.counter + 1, high)) - numbers
+            if len(skipped) > LEAP:
+                return False
+            self.missing |= skipped
+        self.missing -= behind
+        self.counter = max(high, self.counter)
+        return True
+
+    def close(self) -> set[int]:
+        """Forget the missing ids that can no longer come, and return them: they are holes."""
+        closed = {number for number in self.missing if number < self.counter - KEPT}
+        self.missing -= closed
+        return closed
+
+
+class Ledger:
+    """The logins of one log, held against its connection ids; what stands goes to `facts`.
+
+    `ours`: the server hosts and the syslog identifier that are ours, empty if there is but one.  `beats`: the ids of
+    the program's own sessions, in order; `lost` counts, for the ids up to each of them and behind the last, those
+    that no record will bear.  `own` is the last of them, `own_row` its record.
+    """
+
+    def __init__(self, clock: Clock, ours: frozenset[bytes], ident: bytes = b"", own: int = 0) -> None:
+        self.clock, self.ours, self.ident, self.own = clock, ours, ident, own
+        self.facts = Facts()
+        self.runs: list[Run] = []
+        self.pending: deque[Chunk] = deque()
+        self.sessions: dict[int, Session] = {}
+        self.beats: list[int] = []
+        self.lost: Counter[int] = Counter()
+        self.restarts: list[tuple[int, int]] = []  # last record of a run of the server, first one of the next
+        self.own_name = b""
+        self.own_row: Optional[tuple[bytes, int]] = None
+        self.latest = 0  # instant of the last record read
+        self.first: Optional[int] = None  # and of the first one
+        self.sources: Counter[tuple[bytes, bytes]] = Counter()  # server host and syslog identifier
+        self.switches = 0
+        self.last_source = (b"", b"")
+        self.unread: list[tuple[str, int, bytes]] = []  # path, offset and text of the first lines not understood
+        self.unread_count = 0
+        self.unread_since: Optional[int] = None  # instant of the last record before lines not understood
+        self.blind: list[tuple[int, int]] = []  # times of which the lines were not understood
+        self.settings_changed = False
+        self.wants_settings = False
+        self.ends: list[tuple[int, bytes, int]] = []  # of sessions not known here: id, name, instant
+        self.sink: Optional[Callable[[Facts], None]] = None  # takes the facts when they are many
+        self._alive = 0  # instant of the last line of the first run
+        self._lines = 0  # of the candidates, since the last refutation
+        self._plain: set[bytes] = set()
+        self._cleaned: dict[bytes, bytes] = {}  # names with a port, as logged
+        self._ports = False
+        self._patterns: Optional[PlainRecords] = None
+        self._patterns_for: tuple[bytes, bool] = (b"", False)
+
+    def add(self, chunk: Chunk) -> None:
+        """Take the lines of a chunk, which follow those before it in the log."""
+        chunk.server = self.runs[0].server if self.runs else b""
+        if len(self.runs) == 1 and self._cut(chunk) and self._take_whole(chunk):
+            self.pending.append(chunk)
+        elif len(chunk.text) > SMALL and chunk.text.find(b"\n", len(chunk.text) // 2) < len(chunk.text) - 1:
+            for half in chunk.halves():
+                self.add(half)
+            return
+        else:
+            self.pending.append(chunk)
+            self._take_lines(chunk)
+        if self.runs:
+            self._close(self.runs[0].close())
+            self._settle()
+        if len(self._plain) > MANY_NAMES:
+            self._plain.clear()
+        if self.sink and len(self.facts.last) + len(self.facts.others) > MANY_NAMES:
+            self.sink(self.facts)
+            self.facts = Facts()
+
+    def finish(self) -> None:
+        """Settle all that is left: nothing follows."""
+        for chunk in self.pending:
+            self._deliver(chunk)
+        self.pending.clear()
+        for run in self.runs[1:]:
+            for row, chunk in run.rows:
+                row.reason = row.reason or FAR
+                if chunk.counts:
+                    self.facts.add_row(row)
+
+    def covers(self, low: int, high: int) -> bool:
+        """Return whether these ids are of the present run of the server, as far as it was read."""
+        return bool(self.runs) and self.runs[0].first <= low < high <= self.runs[0].counter
+
+    def doubt_last(self, path: str) -> None:
+        """Doubt the last logins before a file's damage: nobody knows what followed, and one name can hold three."""
+        for chunk in [chunk for chunk in self.pending if chunk.path == path][-1:]:
+            chunk.doubts.update(dict.fromkeys(chunk.ids[-3:], DAMAGED))
+            for row in chunk.rows[-3:]:
+                row.reason = row.reason or DAMAGED
+
+    def has_unsettled(self) -> bool:
+        """Return whether anything that counts is not settled."""
+        rows = (chunk for run in self.runs[1:] for _, chunk in run.rows)
+        return any(chunk.counts for chunk in itertools.chain(self.pending, rows))
+
+    def several_sources(self) -> str:
+        """Return why the records are those of several servers, side by side, in words; '' if they are not."""
+        # In a file of the plugin's own a forger may name any host; behind the head of another program he cannot.
+        sources = {source: count for source, count in self.sources.items() if source[1]}
+        total = sum(sources.values())
+        others = [source for source, count in sources.items() if count >= max(SIDE_BY_SIDE, total // 10)]
+        if self.ours or self.ident or len(others) < 2 or self.switches < SIDE_BY_SIDE:
+            return ""
+        names = ", ".join(
+            sorted(visible(server) + (f" ({visible(ident)})" if ident else "") for server, ident in others)
+        )
+        return f"records of several servers stand side by side: {names}: name ours by ServerHost or SyslogIdentifier"
+
+    # Whole chunks of plain records.
+
+    def _cut(self, chunk: Chunk) -> bool:
+        """Cut the plain records out of a chunk as columns; False where its lines must be read one by one."""
+        patterns, clock = self._plain_records(), self.clock
+        if patterns is None:
+            return False
+        cut = patterns.begin.split(chunk.text)
+        stamps, names, raw, refusals, codes = (cut[column::6] for column in range(1, 6))
+        try:
+            instants = [*map(clock.__getitem__, stamps)]
+        except KeyError:
+            return False
+        chunk.until = max(instants, default=self.latest)
+        if any(refusals):
+            self._cut_refusals(chunk, [row for row in zip(instants, names, raw, refusals, codes) if row[3]])
+            accepted = [not refused for refused in refusals]
+            instants = [*itertools.compress(instants, accepted)]
+            names, raw, codes = ([*itertools.compress(column, accepted)] for column in (names, raw, codes))
+        chunk.names, chunk.instants, chunk.ids = names, instants, [*map(int, raw)]
+        chunk.opened.update(raw)
+        if codes.count(b"0") < len(codes) or not self._know(chunk):
+            return False
+        if sorted(instants) != instants:
+            rows = sorted(zip(instants, chunk.names, chunk.ids), key=lambda row: row[0])
+            chunk.instants, chunk.names, chunk.ids = map(list, zip(*rows))
+        if instants and clock.repeats(chunk.instants[0], chunk.instants[-1]):
+            return False
+        return self._cut_rest(chunk, b"".join(cut[::6]), patterns.end)
+
+    def _cut_refusals(self, chunk: Chunk, rows: list[tuple[int, bytes, bytes, bytes, bytes]]) -> None:
+        """Take the refusals; those that came only with the right password tell of use."""
+        chunk.opened = {raw for _, _, raw, _, _ in rows}
+        chunk.refused = set(map(int, chunk.opened))
+        chunk.refusals = len(rows)
+        for instant, name, raw, _, code in rows:
+            if code in PASSWORD_WAS_RIGHT and not name.startswith(b","):
+                names = name, chunk.server
+                chunk.rows.append(Row(PASSWORD_WAS_RIGHT[code], int(raw), instant, names, (chunk.path, 0)))
+
+    def _plain_records(self) -> Optional[PlainRecords]:
+        wanted = self.runs[0].server, self._ports
+        if self._patterns_for != wanted:
+            width = self.clock.form.width
+            self._patterns = plain_records(wanted[0], width, ports=self._ports) if width else None
+            self._patterns_for = wanted
+        return self._patterns
+
+    def _know(self, chunk: Chunk) -> bool:
+        """Look at names not met before; False if one holds what no plain name holds."""
+        fresh = set(chunk.names).difference(self._plain)
+        for name in fresh:
+            host = name.rpartition(b",")[2]
+            if b"\n" in name or b"\0" in name or b" " in host:
+                return False
+            if without_port(host) != host:
+                self._cleaned[name] = name[: len(name) - len(host)] + without_port(host)
+                self._ports = True  # 12.x: every login has its own, which the pattern takes off from now on
+        self._plain |= fresh
+        if self._cleaned:
+            chunk.names = [self._cleaned.get(name, name) for name in chunk.names]
+            if len(self._cleaned) > MANY_NAMES:
+                self._cleaned.clear()
+                self._plain.clear()
+        return True
+
+    def _cut_rest(self, chunk: Chunk, rest: bytes, end: "re.Pattern[bytes]") -> bool:
+        """Cut the ends of sessions out of what is left over; False if the rest is more than a few odd names."""
+        if CHANGE_MARK in rest or SETTING_MARK in rest:
+            return False
+        ends = rest.split(END_MARK)
+        chunk.ended = dict.fromkeys((piece[piece.rfind(b",") + 1 :] for piece in ends[:-1]), b"")
+        long = bool(chunk.instants) and chunk.instants[-1] - chunk.instants[0] > HOUR
+        if long or rest.count(CONNECT_MARK) >= len(ends):
+            cut = end.split(rest)
+            chunk.ended.update(zip(cut[2::3], cut[1::3]))
+            rest = b"".join(cut[::3])
+        else:
+            rest = b""
+        if len(chunk.ended) < len(ends) - 1:
+            return False
+        for text in rest.split(b"\n") if CONNECT_MARK in rest else ():
+            if CONNECT_MARK not in text or is_plain_query(text):
                 continue
-            hosts.add(row.host)
-            if pattern.net:
-                nets.append(pattern)
-        return candidates
+            line = read_line(text, self.clock)
+            if line is None or line.stamp is None or line.server != chunk.server or line.ident:
+                return False
+            if line.operation == b"DISCONNECT":
+                pass
+            elif line.is_login and line.number != self.own:
+                at = bisect.bisect_right(chunk.instants, self.clock[line.stamp])
+                chunk.instants.insert(at, self.clock[line.stamp])
+                chunk.names.insert(at, line.name)
+                chunk.ids.insert(at, line.number)
+                chunk.opened.add(b"%d" % line.number)
+            else:
+                return False
+        return True
+
+    def _take_whole(self, chunk: Chunk) -> bool:
+        """Count the ids of a chunk at once and note its sessions; False where they must be looked at one by one."""
+        run = self.runs[0]
+        numbers = chunk.refused.union(chunk.ids)
+        if len(numbers) < chunk.refusals + len(chunk.ids) or (numbers and not run.join_all(numbers)):
+            return False
+        if numbers:
+            chunk.high = max(numbers)
+            self.sources[chunk.server, b""] += len(numbers)
+        self.end_blindness(chunk.instants[0] if chunk.instants else chunk.until)
+        self.latest = self._alive = max(self.latest, chunk.until)
+        if chunk.instants and self.first is None:
+            self.first = chunk.instants[0]
+        if self.own in numbers and self.own in chunk.ids:
+            at = chunk.ids.index(self.own)
+            self.own_row = chunk.names[at], chunk.instants[at]
+        self._note_sessions(chunk)
+        return True
+
+    def _note_sessions(self, chunk: Chunk) -> None:
+        """Follow the sessions that did not begin and end within the chunk, and those that lasted long."""
+        run, ended = self.runs[0], chunk.ended
+        # Nearly all sessions, and all refused ones, begin and end within a chunk.
+        for raw in ended.keys() - chunk.opened:
+            number = int(raw) if raw.isdigit() else 0
+            if number in run.refused:
+                run.refused.discard(number)
+            elif chunk.counts:
+                line = self._line_of_end(chunk, raw)
+                if line and line.stamp is not None and self.clock.find(line.stamp):
+                    self._end(number, self.clock[line.stamp], line.name)
+        for number in map(int, chunk.opened - ended.keys()):
+            if number in chunk.refused:
+                run.refused.add(number)
+            elif chunk.counts:
+                at = chunk.ids.index(number)
+                self.sessions[number] = Session(chunk.names[at], chunk.instants[at])
+        if chunk.counts and chunk.instants and self.latest - chunk.instants[0] > HOUR:
+            self._note_long_sessions(chunk)
+
+    def _note_long_sessions(self, chunk: Chunk) -> None:
+        """Note until when those were in use that began and ended within the chunk, but lasted long."""
+        for name, since, number in zip(chunk.names, chunk.instants, chunk.ids):
+            stamp = chunk.ended.get(b"%d" % number)
+            if stamp and self.clock[stamp] - since > HOUR:
+                self.facts.add("session end", name, self.clock[stamp])
+
+    def _line_of_end(self, chunk: Chunk, raw: bytes) -> Optional[Line]:
+        """Return the record of a session's end."""
+        at = chunk.text.find(b",%b%b" % (raw, END_MARK))
+        return read_line(chunk.text[chunk.text.rfind(b"\n", 0, at) + 1 : chunk.text.find(b"\n", at)], self.clock)
+
+    # Line by line.
+
+    def _take_lines(self, chunk: Chunk) -> None:
+        """Take the lines of a chunk one by one, in the order of the log."""
+        chunk.names, chunk.instants, chunk.ids, chunk.rows = [], [], [], []
+        chunk.refused, chunk.refusals, chunk.ended = set(), 0, {}
+        lines = [(offset, text, read_line(text, self.clock)) for offset, text in chunk.lines()]
+        for offset, text, line in lines:
+            if line is None:
+                self._take_odd(chunk, offset, text)
+            elif line.stamp is None or self._is_strange(line):
+                self._take_piece(chunk, offset, text, line)
+            elif not line.ident or self._is_ours(line):
+                self._take_record(chunk, offset, line, self.clock.in_order(line.stamp, self.latest))
+        chunk.until = self.latest
+
+    def _is_ours(self, line: Line) -> bool:
+        """Return whether a record that came by syslog is our server's: there others may write."""
+        return (not self.ours or line.server in self.ours) and self.ident in (b"", line.ident)
+
+    def _is_strange(self, line: Line) -> bool:
+        """Return whether a record in a file names a server host that is not ours: it is a piece of a name."""
+        return bool(self.ours) and not line.ident and line.server not in self.ours
+
+    def end_blindness(self, instant: int) -> None:
+        """Note that lines are understood again; a name with a line end here and there is no blindness."""
+        if self.unread_since is not None:
+            if instant - self.unread_since > HOUR:
+                self.blind.append((self.unread_since or instant, instant))
+            self.unread_since = None
+
+    def _take_record(self, chunk: Chunk, offset: int, line: Line, instant: int) -> None:
+        self.end_blindness(instant)
+        self.latest = instant
+        self.first = instant if self.first is None else self.first
+        number, operation, source = line.number, line.operation, (line.server, line.ident)
+        if operation in (b"CONNECT", b"FAILED_CONNECT"):
+            self.sources[source] += 1
+            self.switches += source != self.last_source
+            self.last_source = source
+            refused = PASSWORD_WAS_RIGHT.get(b"%d" % line.code, "line") if line.user else "line"
+            kind = "login" if line.is_login else refused
+            row = Row(kind, number, instant, (line.name, line.server), (chunk.path, offset))
+            self._enter(chunk, row)
+            if line.is_login:
+                if chunk.counts:
+                    self.sessions[number] = Session(line.name, instant)
+                if number == self.own:
+                    self.own_row = line.name, instant
+        elif operation == b"DISCONNECT":
+            self._take_end(number, instant, line.name if chunk.counts else None)
+        elif operation == b"PROXY_CONNECT":
+            session = self.sessions.get(number)
+            row = Row("proxied", number, instant, (line.name, line.server), (chunk.path, offset))
+            row.reason = "" if session and abs(instant - session.since) <= 2 and len(self.runs) == 1 else UNSEEN
+            chunk.rows.append(row)
+        elif not line.code and self.may_be_open(number):
+            self._change_user(line, instant, counts=chunk.counts)
+
+    def _take_piece(self, chunk: Chunk, offset: int, text: bytes, line: Line) -> None:
+        """Take the rest of a name with a line end, or a torn record: it tells its id."""
+        if line.operation == b"DISCONNECT":
+            self._take_end(line.number, self.latest, None)
+        elif line.operation in (b"CONNECT", b"FAILED_CONNECT"):
+            self._enter_piece(chunk, line.number)
+        if line.operation == b"CONNECT":
+            self._lose([line.number])
+        if LOGIN_MARK in text:
+            self._take_damaged(chunk, offset, text)
+
+    def _take_odd(self, chunk: Chunk, offset: int, text: bytes) -> None:
+        """Take a line with a mark that is no record of a connection: a query, or a damaged line."""
+        if _QUERY_END.search(text, max(0, len(text) - 100)):
+            self.settings_changed |= re.search(rb"(?i)set\s+global.*server_audit_", text) is not None
+            inner = _INNER_STAMP.search(text, 1)
+            if inner and LOGIN_MARK in text[: inner.start()]:
+                self._take_damaged(chunk, offset, text[: inner.start()])
+        elif LOGIN_MARK in text:
+            self._take_damaged(chunk, offset, text)
+
+    def _take_damaged(self, chunk: Chunk, offset: int, text: bytes) -> None:
+        """Doubt what a damaged line may tell of logins; what tells of none is not understood."""
+        torn = read_torn(text, self.clock)
+        for name, instant in torn if chunk.counts else ():
+            self.facts.doubt(name, instant, chunk.path, offset, TORN)
+        if not torn and chunk.counts:
+            self.unread_count += 1
+            self.unread_since = self.latest if self.unread_since is None else self.unread_since
+            if len(self.unread) < 3:
+                self.unread.append((chunk.path, offset, text[:200]))
+
+    def _change_user(self, line: Line, instant: int, *, counts: bool) -> None:
+        """Note that a session has become somebody else; the community's plugin does not say who."""
+        session = self.sessions.get(line.number, Session(b"," + line.host, instant))
+        self.sessions[line.number] = session._replace(changed=True)
+        if not counts:
+            return
+        if line.operation == b"CHANGEUSER":
+            if not line.user:
+                self.facts.add("change user", b"," + session.name.rpartition(b",")[2], instant)
+        elif line.number in self.sessions:
+            self.facts.add("changed user", line.name, instant)
+
+    def may_be_open(self, number: int) -> bool:
+        """Return whether a session with this id may be open: it is known, or its login is not in what was read."""
+        if number in self.sessions or not self.runs:
+            return True
+        run = self.runs[0]
+        return number in run.missing or number < run.first or number < run.counter - KEPT
+
+    def _take_end(self, number: int, instant: int, name: Optional[bytes]) -> None:
+        """Take the end of a session; that of a refused connection shows that its run is alive."""
+        for depth in range(len(self.runs) - 1, -1, -1):
+            if number in self.runs[depth].refused:
+                self.runs[depth].refused.discard(number)
+                self.runs[depth].bear_out(number)
+                self._refute(depth)
+                return
+        if name is not None and any(run.first <= number and run.bears(number) for run in self.runs[1:]):
+            self._count_line()
+        if name is not None:
+            if self.runs and self.runs[0].bears(number):
+                self.runs[0].bear_out(number)
+            self._end(number, instant, name)
+
+    def _end(self, number: int, instant: int, name: bytes) -> None:
+        """End a session: it was in use until then."""
+        session = self.sessions.pop(number, None)
+        if session is not None:
+            self.end_session(session, name, instant)
+        elif self.may_be_open(number):
+            self.ends.append((number, name, instant))
+
+    def end_session(self, session: Session, name: bytes, instant: int) -> None:
+        """Note until when a session was in use, under the name of its last user if it had several."""
+        if session.changed:
+            user = name.rpartition(b",")[0]
+            self.facts.add("session end", user + b"," + session.name.rpartition(b",")[2], instant)
+        elif instant - session.since > HOUR:
+            self.facts.add("session end", session.name, instant)
+
+    # The rules.
+
+    def _enter(self, chunk: Chunk, row: Row) -> None:
+        """Count the id of a login or a refusal, and keep the row with the run that it joins."""
+        number, depth = row.number, self._find_run(row.number)
+        # The program's own login is sure, whatever the ids say: one below those of the log is of another run.
+        sure = row.kind == "login" and number == self.own and row.name == self.own_name
+        if sure and self.runs and number < self.runs[0].first:
+            depth = None
+        if depth is None and not sure and number > LOWEST and any(run.bears(number) for run in self.runs):
+            row.reason = TWICE
+            self._doubt_twin(number, len(self.runs))
+            self._keep(chunk, row)
+            return
+        if depth is None:
+            depth = len(self.runs)
+            self.runs.append(Run(number, row.server))
+        else:
+            self.runs[depth].join(number)
+            self._refute(depth)
+        run = self.runs[depth]
+        if row.kind != "login":
+            run.refused.add(number)
+        if len(run.rows) < CONFIRM or run.counter < run.first + REACH:
+            run.servers[row.server] += 1
+            if row.server != run.server:
+                run.server = run.servers.most_common(1)[0][0]
+        if not depth:
+            chunk.high = max(chunk.high, number)
+            self._alive = row.instant
+            self._keep(chunk, row)
+        else:
+            run.rows.append((row, chunk))
+            self._count_line(CONFIRM if sure else 1)
+
+    def _find_run(self, number: int) -> Optional[int]:
+        """Return the place of the oldest run that an id fits; a candidate goes on in short steps."""
+        for depth, run in enumerate(self.runs):
+            if run.fits(number, LEAP if depth else REACH):
+                return depth
+        return None
+
+    def _enter_piece(self, chunk: Chunk, number: int) -> None:
+        """Count the id of a piece; it begins and confirms nothing, as a name can hold many."""
+        depth = self._find_run(number)
+        if depth is None:
+            self._doubt_twin(number, len(self.runs))
+            return
+        self.runs[depth].join(number)
+        self.runs[depth].refused.add(number)
+        self._refute(depth)
+        if not depth:
+            chunk.refused.add(number)
+            chunk.high = max(chunk.high, number)
+
+    def _keep(self, chunk: Chunk, row: Row) -> None:
+        """Keep a row of the first run until it is settled."""
+        if row.kind == "line":
+            chunk.refused.add(row.number)
+        else:
+            chunk.rows.append(row)
+
+    def _refute(self, depth: int) -> None:
+        """Doubt all candidates newer than the run at `depth`, which is alive."""
+        if len(self.runs) == depth + 1:
+            return
+        for run in self.runs[depth + 1 :]:
+            for row, chunk in run.rows:
+                row.reason = TWICE if self._doubt_twin(row.number, depth) else FAR
+                if chunk.counts:
+                    self.facts.add_row(row)
+        del self.runs[depth + 1 :]
+        self._lines = 0
+
+    def _doubt_twin(self, number: int, depth: int) -> bool:
+        """Doubt what else bears this id and is not settled; return whether there is anything."""
+        found = False
+        for chunk in self.pending:
+            if chunk.holds(number):
+                chunk.doubts[number], found = TWICE, True
+        for run in self.runs[1 : depth + 1]:
+            for row, _ in run.rows:
+                if row.number == number:
+                    row.reason, found = TWICE, True
+        return found
+
+    def _count_line(self, weight: int = 1) -> None:
+        """Count a line of a candidate; enough of them confirm it: the runs before have ended."""
+        self._lines += weight
+        if self._lines < CONFIRM:
+            return
+        base, *candidates = self.runs
+        newest = candidates[-1]
+        for chunk in self.pending:
+            self._doubt_leap(chunk)
+            self._deliver(chunk)
+        for run in candidates[:-1]:
+            for row, chunk in run.rows:
+                if chunk.counts:
+                    self.facts.add_row(row)
+        self._lose(base.missing)
+        if newest.first > base.counter:
+            self.lost[bisect.bisect_left(self.beats, newest.first)] += newest.first - base.counter - 1
+        else:
+            began = min(row.instant for run in candidates for row, _ in run.rows)
+            self.restarts.append((self._alive, began))
+            self.sessions = {number: session for number, session in self.sessions.items() if session.since >= began}
+        for row, chunk in newest.rows:
+            chunk.high = max(chunk.high, row.number)
+            self._keep(chunk, row)
+        newest.rows = []
+        self.runs, self._lines = [newest], 0
+
+    def _doubt_leap(self, chunk: Chunk) -> None:
+        """Doubt the logins behind a long step of the ids that nothing has borne out: the server has stopped since."""
+        run = self.runs[0]
+        if run.since_leap < CONFIRM:
+            chunk.doubts.update({number: FAR for number in chunk.ids if number >= run.leap})
+            for row in chunk.rows:
+                row.reason = row.reason or (FAR if row.number >= run.leap else "")
+
+    def _lose(self, numbers: Iterable[int]) -> None:
+        """Count ids that no readable record will bear."""
+        for number in numbers:
+            self.lost[bisect.bisect_left(self.beats, number)] += 1
+
+    def _close(self, closed: Iterable[int]) -> None:
+        self._lose(closed)
+        if len(self.sessions) > MANY_SESSIONS:
+            for number in sorted(self.sessions)[: -MANY_SESSIONS // 2]:
+                del self.sessions[number]
+
+    def _settle(self) -> None:
+        """Settle the chunks that the counter is far past."""
+        # Only ids that were borne count: a forger can push the counter, but not bear out what it passed.
+        counter = self.runs[0].counter - len(self.runs[0].missing)
+        while self.pending and self.pending[0].high + REACH < counter and self.pending[0].until + SLOW < self.latest:
+            self._deliver(self.pending.popleft())
+
+    def _deliver(self, chunk: Chunk) -> None:
+        """Hand on what a chunk holds: it is settled."""
+        if chunk.counts:
+            names, instants = chunk.names, chunk.instants
+            if chunk.doubts and not chunk.doubts.keys().isdisjoint(chunk.ids):
+                for row in self._plain_rows(chunk):
+                    if row.reason:
+                        self.facts.add_row(row)
+                kept = [i for i, number in enumerate(chunk.ids) if number not in chunk.doubts]
+                names, instants = [names[i] for i in kept], [instants[i] for i in kept]
+            self.facts.add_logins(names, instants)
+            for row in self._odd_rows(chunk):
+                self.facts.add_row(row)
+        chunk.names, chunk.instants, chunk.ids, chunk.rows, chunk.refused = [], [], [], [], set()
+        chunk.doubts, chunk.high = {}, 0
+
+    def _plain_rows(self, chunk: Chunk) -> Iterator[Row]:
+        places = chunk.places()
+        for name, instant, number in zip(chunk.names, chunk.instants, chunk.ids):
+            row = Row("login", number, instant, (name, chunk.server), (chunk.path, places.get(number, 0)))
+            row.reason = chunk.doubts.get(number, "")
+            yield row
+
+    def _odd_rows(self, chunk: Chunk) -> Iterator[Row]:
+        server = self.runs[0].server if self.runs else b""
+        for row in chunk.rows:
+            row.reason = (
+                row.reason
+                or chunk.doubts.get(row.number, "")
+                or (STRANGER if row.server not in (server, *self.ours) else "")
+            )
+            yield row
+
+    def unsettled(self) -> Iterator[tuple[int, Row]]:
+        """Yield the rows that are not settled, behind the place of their run, with the reason for doubt so far."""
+        run = self.runs[0] if self.runs else None
+        undecided = {row.number for candidate in self.runs[1:] for row, _ in candidate.rows}
+        for chunk in self.pending:
+            for row in itertools.chain(self._plain_rows(chunk), self._odd_rows(chunk)):
+                if not row.reason and row.number in undecided:
+                    row.reason = TWICE + SO_FAR
+                if (
+                    run
+                    and not row.reason
+                    and run.since_leap < CONFIRM
+                    and row.number >= run.leap
+                    and row.number > self.own
+                ):
+                    row.reason = FAR + SO_FAR
+                yield 0, row
+        for place, candidate in enumerate(self.runs[1:], 1):
+            for row, _ in candidate.rows:
+                twice = any(chunk.holds(row.number) for chunk in self.pending)
+                row.reason = row.reason or (TWICE if twice else FAR) + SO_FAR
+                yield place, row
+
+    def state(self) -> dict[str, Any]:
+        """Return how far the ids are accounted for, fit for JSON; the rows are `unsettled`."""
+        runs = [
+            {
+                "first": run.first,
+                "counter": run.counter,
+                "missing": sorted(run.missing),
+                "early": sorted(run.early)[-REACH:],
+                "refused": sorted(run.refused)[-REACH:],
+                "server": decoded(run.server),
+                "leap": [run.leap, run.since_leap],
+                "servers": {decoded(server): count for server, count in run.servers.items()},
+            }
+            for run in self.runs
+        ]
+        return {"runs": runs, "lines": self._lines, "latest": self.latest, "alive": self._alive}
+
+    def restore(self, state: Mapping[str, Any], rows: Iterable[tuple[int, Row]], sessions: dict[int, Session]) -> None:
+        """Go on from `state`, the rows that were not settled, and the open sessions."""
+        for said in state["runs"]:
+            run = Run(said["first"], said["server"].encode())
+            run.counter, (run.leap, run.since_leap) = said["counter"], said["leap"]
+            run.servers = Counter({server.encode(): count for server, count in said["servers"].items()})
+            run.missing, run.early, run.refused = (set(said[key]) for key in ("missing", "early", "refused"))
+            self.runs.append(run)
+        self._lines, self.latest, self.sessions = state["lines"], state["latest"], sessions
+        self._alive = state["alive"]
+        chunk = Chunk("", b"\n", [])
+        for place, row in rows:
+            if row.reason.endswith(SO_FAR):
+                row.reason = ""
+            if place:
+                self.runs[place].rows.append((row, chunk))
+                continue
+            self._keep(chunk, row)
+            chunk.high, chunk.until = max(chunk.high, row.number), max(chunk.until, row.instant)
+        if chunk.rows:
+            self.pending.append(chunk)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Inventory: what the server says about its accounts
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
+# Server: what it says about its accounts, and about what it audits
+# ---------------------------------------------------------------------------------------------------------------------
 
 # What is asked, by the name under which it is missed.  Each statement is one line, so that the client's "at line N"
 # names it, and gives a tag and texts in HEX(), so that no name can look like anything else.  The zone is the log's; no
 # setting of the server or the client's files may change what a statement gives.
+_Rows = Mapping[str, Sequence[Sequence[bytes]]]  # of an answer of the server, by tag
+# Settings that are kept, beside those of the audit plugin.
+_SETTINGS = """
+version hostname datadir port server_id system_time_zone utc_offset skip_name_resolve read_only userstat uptime
+audit_plugin com_uninstall_plugin slaves_running slaves_connected wsrep_cluster_size wsrep_cluster_state_uuid replicas
+"""
+SETTINGS = frozenset(_SETTINGS.split())
 _OWN_SESSION = (
     "SET SESSION time_zone='SYSTEM', SESSION sql_mode='', SESSION sql_select_limit=18446744073709551615,"
     " SESSION sql_big_selects=1, SESSION max_statement_time={timeout}"
 )
 _SERVER_SQL = {
     "session": _OWN_SESSION,
-    "clock": "SELECT 'clock', HEX(CONCAT(TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW()))), HEX(CURRENT_USER())",
+    "clock": "SELECT 'clock', HEX(CONCAT(TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW()))), HEX(CURRENT_USER()),"
+    " HEX(USER()), HEX(CONCAT(CONNECTION_ID())), HEX(CONCAT(UNIX_TIMESTAMP()))",
     "variables": "SELECT 'setting', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
-    " FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%' OR VARIABLE_NAME"
-    " IN ('VERSION', 'HOSTNAME', 'DATADIR', 'SYSTEM_TIME_ZONE', 'SKIP_NAME_RESOLVE', 'READ_ONLY')",
+    " FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%'"
+    " OR VARIABLE_NAME IN ('VERSION', 'HOSTNAME', 'DATADIR', 'PORT', 'SERVER_ID', 'SYSTEM_TIME_ZONE',"
+    " 'SKIP_NAME_RESOLVE', 'READ_ONLY', 'USERSTAT')",
     "status": "SELECT 'setting', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
-    " FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%' OR VARIABLE_NAME = 'UPTIME'",
+    " FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%'"
+    " OR VARIABLE_NAME IN ('UPTIME', 'COM_UNINSTALL_PLUGIN', 'SLAVES_RUNNING', 'SLAVES_CONNECTED',"
+    " 'WSREP_CLUSTER_SIZE', 'WSREP_CLUSTER_STATE_UUID')",
     "plugin": "SELECT 'setting', HEX('audit_plugin'), HEX(PLUGIN_STATUS)"
     " FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'SERVER_AUDIT'",
+    "origins": "SELECT 'origin', HEX(LOWER(VARIABLE_NAME)), HEX(GLOBAL_VALUE_ORIGIN)"
+    " FROM information_schema.SYSTEM_VARIABLES WHERE VARIABLE_NAME IN ('SERVER_AUDIT_LOGGING', 'SERVER_AUDIT_EVENTS',"
+    " 'SERVER_AUDIT_FILE_PATH', 'SERVER_AUDIT_OUTPUT_TYPE')",
     "accounts": "SELECT 'account', HEX(User), HEX(Host), HEX(JSON_VALUE(Priv, '$.is_role')),"
     " HEX(JSON_VALUE(Priv, '$.account_locked')), HEX(IF(JSON_VALUE(Priv, '$.password_last_changed') = '0', 'Y', '')),"
     " HEX(JSON_VALUE(Priv, '$.plugin')), HEX(JSON_EXTRACT(Priv, '$.auth_or[*].plugin')) FROM mysql.global_priv",
@@ -2504,11 +2561,16 @@ _SERVER_SQL = {
     # InnoDB's tables in information_schema need the PROCESS privilege, as other accounts' sessions do.
     "all sessions": "SELECT 'process' FROM information_schema.INNODB_CMP LIMIT 1",
     # Not those that nobody logged in for: threads of the server, and logins under way.
-    "sessions": "SELECT 'session', HEX(USER), HEX(HOST) FROM information_schema.PROCESSLIST"
+    "sessions": "SELECT 'session', HEX(USER), HEX(HOST), HEX(COMMAND) FROM information_schema.PROCESSLIST"
     " WHERE ID <> CONNECTION_ID() AND NOT (USER = 'system user' AND HOST = '')"
     " AND NOT (USER = 'event_scheduler' AND COMMAND = 'Daemon')"
     " AND NOT (USER = 'unauthenticated user' AND COMMAND = 'Connect')",
+    # Only counters that no refused login moves; their names fold as MariaDB folds them, with letter case.
+    "statistics": "SELECT 'statistic', HEX(LOWER(USER)), HEX(CONCAT_WS(' ', TOTAL_CONNECTIONS, BUSY_TIME, CPU_TIME,"
+    " SELECT_COMMANDS, UPDATE_COMMANDS, OTHER_COMMANDS)) FROM information_schema.USER_STATISTICS",
 }
+# Those without which there is no inventory.
+_OPTIONAL = ("accounts", "accounts without locks", "proxies", "all sessions", "statistics", "origins")
 # Global privileges count only if granted to the account itself; a role's do not show in USER_PRIVILEGES.
 _DEFINER_SQL = {
     "session": _OWN_SESSION,
@@ -2526,7 +2588,7 @@ _DEFINER_SQL = {
         )
     },
 }
-# What allows to ask it, where that is not a matter of course.
+# The privileges that the account for the inventory needs, and what each is for: the least that does.
 _NEEDED = {
     "accounts": "GRANT SELECT (Host, User, Priv) ON mysql.global_priv",
     "accounts without locks": "GRANT SELECT ON mysql.user",
@@ -2537,6 +2599,8 @@ _NEEDED = {
     "views": "GRANT SHOW VIEW ON *.*",
     "triggers": "GRANT TRIGGER ON *.*",
 }
+# No option of the client's files may change the form of its answer: tee and pager, html, xml, vertical or table
+# output, verbosity.
 _CLIENT_OPTIONS = (
     "--batch",
     "--raw",
@@ -2544,12 +2608,30 @@ _CLIENT_OPTIONS = (
     "--force",
     "--no-auto-rehash",
     "--skip-reconnect",
+    "--skip-auto-vertical-output",
+    "--skip-vertical",
+    "--skip-table",
+    "--skip-html",
+    "--skip-xml",
+    "--skip-tee",
+    "--skip-pager",
+    "--skip-comments",
+    "--skip-show-warnings",
+    "--delimiter=;",
     "--default-character-set=utf8mb4",
 )
+_ECHOED = frozenset(text.encode() for text in (*_SERVER_SQL.values(), *_DEFINER_SQL.values()))
 _REFUSED_LOGIN = (1044, 1045, 1130, 1227, 1251, 1275, 1698, 1820, 1862, 4151)
 _NOT_UNDERSTOOD = "inventory: the client's answer was not understood"
 # A processlist host is cut to this width (sql/sql_show.cc, LIST_PROCESS_HOST_LEN).
 _SESSION_HOST_WIDTH = 64
+
+
+class AccountRow(NamedTuple):
+    """The key of an account: user name and host pattern, as the server stores them (UTF-8 bytes)."""
+
+    user: bytes
+    host: bytes
 
 
 class Account(NamedTuple):
@@ -2558,10 +2640,11 @@ class Account(NamedTuple):
     user: bytes
     host: bytes
     is_role: bool = False
-    locked: bool | None = None
-    expired: bool | None = None
+    locked: Optional[bool] = None
+    expired: Optional[bool] = None
     plugin: str = ""
-    known_since: int | None = None
+    known_since: Optional[int] = None
+    locked_since: Optional[int] = None
 
     @property
     def row(self) -> AccountRow:
@@ -2576,17 +2659,19 @@ class Proxy(NamedTuple):
     proxied: AccountRow
 
 
-def _proxy(user: bytes, host: bytes, proxied_user: bytes, proxied_host: bytes) -> Proxy:
+def proxy_of(user: bytes, host: bytes, proxied_user: bytes, proxied_host: bytes) -> Proxy:
+    """Return a row of mysql.proxies_priv."""
     return Proxy(AccountRow(user, host), AccountRow(proxied_user, proxied_host))
 
 
 class Inventory(NamedTuple):
-    """What the server, or an accounts file, said; `taken_at` in epoch seconds.
+    """What the server, or an accounts file, said; `taken_at` in epoch seconds, by the server's clock.
 
-    `sessions` are the open ones: the name that logged in and the client's host, b'' if the server cut it.
-    `definers` and `proxies` are None if not known; `missing` says in words what could not be read and which
-    privilege would allow it. `settings` has lower-case names, among them 'audit_plugin' (its status or '')
-    and 'utc_offset' (seconds that the server's zone is ahead of UTC now).
+    `sessions` are the open ones: the name that logged in and the client's host, b'' if the server cut it; `replicas`
+    the hosts that read the binary log.  `definers`, `proxies` and `statistics` are None if not known; `missing` says
+    in words what could not be read and which privilege would allow it.  `settings` has lower-case names, among them
+    'audit_plugin' (its status or '') and 'utc_offset' (seconds that the server's zone is ahead of UTC now); `origins`
+    tells who set some of them.  `own_id` and `own_name` are those of the session that asked.
     """
 
     source: str
@@ -2595,10 +2680,15 @@ class Inventory(NamedTuple):
     settings: Mapping[str, str] = {}
     sessions: tuple[tuple[bytes, bytes], ...] = ()
     sessions_complete: bool = False
-    definers: Mapping[AccountRow, int] | None = None
-    proxies: tuple[Proxy, ...] | None = None
-    own_account: AccountRow | None = None
+    definers: Optional[Mapping[AccountRow, int]] = None
+    proxies: Optional[tuple[Proxy, ...]] = None
+    own_account: Optional[AccountRow] = None
     missing: tuple[str, ...] = ()
+    origins: Mapping[str, str] = {}
+    statistics: Optional[Mapping[bytes, str]] = None
+    replicas: tuple[str, ...] = ()
+    own_id: int = 0
+    own_name: bytes = b""
 
 
 def take_inventory(client: str, defaults_file: str, timeout: float, want_definers: bool) -> Inventory:
@@ -2609,12 +2699,12 @@ def take_inventory(client: str, defaults_file: str, timeout: float, want_definer
     ends = time.monotonic() + timeout
     rows, failed = _ask(client, defaults_file, timeout, _SERVER_SQL)
     for what in failed:
-        if what not in _NEEDED:
+        if what not in _OPTIONAL:
             raise InventoryError(f"inventory: {what}: {failed[what]}")
+    if "accounts" in failed and "accounts without locks" in failed:
+        raise InventoryError("inventory: " + _lack("accounts", failed["accounts"]))
     missing = [_lack(what, failed[what]) for what in ("proxies", "all sessions") if what in failed]
     if "accounts" in failed:
-        if "accounts without locks" in failed:
-            raise InventoryError("inventory: " + _lack("accounts", failed["accounts"]))
         missing.append(_lack("accounts", "locked accounts not known: " + failed["accounts"]))
     definers = None
     if want_definers:
@@ -2623,26 +2713,38 @@ def take_inventory(client: str, defaults_file: str, timeout: float, want_definer
         except InventoryError as error:
             missing.append(str(error))
     try:
-        ((utc_offset, own_account),) = rows["clock"]
-        return Inventory(
-            source="server",
-            taken_at=int(time.time()),
-            accounts=tuple(map(_account, rows["view" if "accounts" in failed else "account"])),
-            settings={
-                "audit_plugin": "",
-                "utc_offset": _text(utc_offset),
-                **{_text(name): _text(value) for name, value in rows["setting"]},
-            },
-            sessions=tuple(itertools.starmap(_session, rows.get("session", ()))),
-            sessions_complete=bool(rows.get("process")),
-            definers=definers,
-            proxies=None if "proxies" in failed else tuple(itertools.starmap(_proxy, rows.get("proxy", ()))),
-            own_account=_split_account(own_account),
-            missing=tuple(missing),
-        )
+        return _inventory(rows, failed, definers, tuple(missing))
     except (KeyError, TypeError, ValueError):
         # A tag or a column that is not there, or is too many.
         raise InventoryError(_NOT_UNDERSTOOD) from None
+
+
+def _inventory(
+    rows: _Rows, failed: Mapping[str, str], definers: Optional[Mapping[AccountRow, int]], missing: tuple[str, ...]
+) -> Inventory:
+    """Put the server's answer together; raises KeyError, TypeError or ValueError where it has another form."""
+    ((utc_offset, own_account, own_name, own_id, now),) = rows["clock"]
+    settings = {decoded(name): decoded(value) for name, value in rows["setting"]}
+    sessions_complete = bool(rows.get("process"))
+    sessions = [(user, _client_host(host), command) for user, host, command in rows.get("session", ())]
+    statistics = {bytes(user): decoded(counters) for user, counters in rows.get("statistic", ())}
+    return Inventory(
+        source="server",
+        taken_at=int(now),
+        accounts=tuple(map(_account, rows["view" if "accounts" in failed else "account"])),
+        settings={"audit_plugin": "", "utc_offset": decoded(utc_offset), **settings},
+        sessions=tuple((user, host) for user, host, _ in sessions),
+        sessions_complete=sessions_complete,
+        definers=definers,
+        proxies=None if "proxies" in failed else tuple(itertools.starmap(proxy_of, rows.get("proxy", ()))),
+        own_account=_split_account(own_account),
+        missing=missing,
+        origins={decoded(name): decoded(value) for name, value in rows.get("origin", ())},
+        statistics=statistics if settings.get("userstat", "").upper() == "ON" and sessions_complete else None,
+        replicas=tuple(sorted({visible(host) for _, host, command in sessions if command == b"Binlog Dump"})),
+        own_id=int(own_id),
+        own_name=b",".join(_split_account(own_name)),
+    )
 
 
 def _ask_definers(client: str, defaults_file: str, timeout: float) -> Mapping[AccountRow, int]:
@@ -2665,9 +2767,6 @@ def _lack(what: str, error: str) -> str:
 
 def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]) -> tuple[_Rows, dict[str, str]]:
     """Run the statements in one session of the client; give the rows by tag, and what failed with the reason."""
-    import shutil
-    import subprocess
-
     path = shutil.which(client) or (shutil.which("mysql") if client == "mariadb" else None)
     if path is None:
         advice = "install mariadb-client or set Inventory"
@@ -2693,7 +2792,7 @@ def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]
 
 
 def _failures(code: int, stderr: bytes, names: Sequence[str]) -> dict[str, str]:
-    """Give the failed statements with their error in words; raises InventoryError if there was no session."""
+    """Return the failed statements with their error in words; raises InventoryError if there was no session."""
     failed = {}
     for found in re.finditer(rb"^ERROR (\d+) \(\w{5}\)(?: at line (\d+))?: (.*)$", stderr, re.MULTILINE):
         number, line, text = int(found[1]), int(found[2] or 0), f"error {found[1].decode()}: {visible(found[3])[:200]}"
@@ -2715,15 +2814,17 @@ def _tagged_rows(output: bytes) -> _Rows:
     if rest:
         raise InventoryError("inventory: the client's answer ends in the middle of a line")
     for line in lines:
+        if (
+            line in _ECHOED
+            or line.startswith(b"SET SESSION")
+            or re.fullmatch(rb"-*|Bye|Logging to file.*|Query OK.*|Empty set.*|[0-9]+ rows? in set.*", line)
+        ):
+            continue  # `verbose` in the client's options file cannot be taken back
         if not re.fullmatch(rb"[a-z]+(?:\t(?:NULL|(?:[0-9A-F]{2})*))*", line):
             raise InventoryError(f"{_NOT_UNDERSTOOD}: {visible(line[:80])}")
         tag, *fields = line.decode("ascii").split("\t")
         rows.setdefault(tag, []).append([b"" if text == "NULL" else bytes.fromhex(text) for text in fields])
     return rows
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "backslashreplace")
 
 
 def _split_account(text: bytes) -> AccountRow:
@@ -2733,11 +2834,9 @@ def _split_account(text: bytes) -> AccountRow:
 
 
 def _account(row: Sequence[bytes]) -> Account:
-    import json
-
     user, host, is_role, locked, expired, plugin, others = row
     yes = (b"1", b"true", b"Y")
-    plugins = [*(json.loads(others) if others else ()), _text(plugin)]
+    plugins = [*(json.loads(others) if others else ()), decoded(plugin)]
     return Account(
         user,
         host,
@@ -2748,9 +2847,1479 @@ def _account(row: Sequence[bytes]) -> Account:
     )
 
 
-def _session(user: bytes, host: bytes) -> tuple[bytes, bytes]:
+def _client_host(host: bytes) -> bytes:
     # A longer host was cut, and its port with it.
-    return user, re.sub(rb":\d+\Z", b"", host) if len(host) < _SESSION_HOST_WIDTH else b""
+    return re.sub(rb":\d+\Z", b"", host) if len(host) < _SESSION_HOST_WIDTH else b""
+
+
+def _backquoted(name: str) -> str:
+    return "`{}`".format(name.replace("`", "``"))
+
+
+def grants_sql(user: str) -> str:
+    """Return the SQL that makes the account for the inventory, for review: the least that it needs."""
+    name, at, host = user.rpartition("@")
+    parts = (name, host) if at else (user, "localhost")
+    account = "@".join(part if re.fullmatch("[a-z0-9_]+", part) else _backquoted(part) for part in parts)
+    wanted = [text for what, text in _NEEDED.items() if what != "accounts without locks"]
+    everywhere = [text[len("GRANT ") : -len(" ON *.*")] for text in wanted if text.endswith(" ON *.*")]
+    grants = [f"GRANT {', '.join(everywhere)} ON *.*", *(text for text in wanted if not text.endswith(" ON *.*"))]
+    lines = [f"CREATE USER IF NOT EXISTS {account} IDENTIFIED VIA unix_socket;"]
+    return "\n".join(lines + [f"{text} TO {account};" for text in grants]) + "\n"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Store: all SQL
+# ---------------------------------------------------------------------------------------------------------------------
+
+SCHEMA_VERSION = 2
+SCHEMA = """
+-- What conntracker knows.  Instants are seconds since 1970-01-01 UTC.  Names are the log's bytes (BLOB); read
+-- them with CAST(user AS TEXT).
+
+-- Single facts: tracking_since, last_record, last_run, last_processed, unparsed, time_format, ...; the server's
+-- settings stand there under the server's own names.
+CREATE TABLE meta (key TEXT PRIMARY KEY, value);
+
+-- What the log tells of an account name and a client host: the first and the last instant of each kind of
+-- evidence.  kind: 'login' a successful login | 'imported' taken over from the Go program | 'proxied' the account
+-- row used by a proxy user (host: its host pattern) | 'refused N' refused with code N, which comes only after the right
+-- password | 'session end' until when a session was open, under its last user | 'earlier session' the same for one
+-- whose login was not read | 'change user' a change of user without a name (host '' if it is not known) | 'recent
+-- change' the same, not yet held against the user statistics | 'changed user' one with a name | 'user statistics' its
+-- counters moved.
+-- settled: 0 for logins that a later record with their connection id may still make suspect (table recent).
+-- shown: last_seen in TimeFormatDB.  user_text, host_text: for names that are not UTF-8.
+CREATE TABLE evidence (
+    kind TEXT NOT NULL, user BLOB NOT NULL, host BLOB NOT NULL, settled INTEGER NOT NULL,
+    first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, shown TEXT, user_text TEXT, host_text TEXT,
+    PRIMARY KEY (kind, user, host, settled)
+) WITHOUT ROWID;
+
+-- The latest login of a name and host that the connection ids contradict: it may be forged.
+CREATE TABLE suspect (
+    user BLOB NOT NULL, host BLOB NOT NULL, settled INTEGER NOT NULL,
+    seen INTEGER NOT NULL, file TEXT NOT NULL, "offset" INTEGER NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (user, host, settled)
+) WITHOUT ROWID;
+
+-- Records of the last connection ids of a log, not settled yet; run: 0, or the place of a candidate for another run of
+-- the server.
+CREATE TABLE recent (
+    log TEXT NOT NULL, run INTEGER NOT NULL, connection INTEGER NOT NULL, kind TEXT NOT NULL, seen INTEGER NOT NULL,
+    name BLOB NOT NULL, server BLOB NOT NULL, file TEXT NOT NULL, "offset" INTEGER NOT NULL, reason TEXT NOT NULL
+);
+
+-- How far the connection ids of a log are accounted for (JSON).
+CREATE TABLE counter (log TEXT PRIMARY KEY, state TEXT NOT NULL);
+
+-- Open sessions: who logged in, and when; changed: 1 if it has changed its user since.
+CREATE TABLE session (
+    log TEXT NOT NULL, connection INTEGER NOT NULL, name BLOB NOT NULL, since INTEGER NOT NULL,
+    changed INTEGER NOT NULL, PRIMARY KEY (log, connection)
+);
+
+-- The program's own sessions, found in the log.  lost: how many ids since the one before are borne by no record that
+-- could be read.  settings: 'watched' once the time since then is dealt with; '' if auditing was provably on, whatever
+-- the ids say; else why not.  boot: when the server had started.
+CREATE TABLE heartbeat (
+    connection INTEGER NOT NULL, at INTEGER NOT NULL, boot INTEGER NOT NULL, log TEXT NOT NULL,
+    lost INTEGER NOT NULL, settings TEXT NOT NULL
+);
+
+-- Times for which it is proven that no login was missed.  proof: 'every id has its record' | 'settings'.
+CREATE TABLE watched (began INTEGER NOT NULL, ended INTEGER NOT NULL, proof TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE VIEW Watched_intervals AS
+  SELECT strftime('%Y-%m-%dT%H:%M:%SZ', began, 'unixepoch') AS began,
+    strftime('%Y-%m-%dT%H:%M:%SZ', ended, 'unixepoch') AS ended, proof, detail FROM watched ORDER BY began;
+
+-- Times of which records were lost, or may have been: why something is not watched.
+CREATE TABLE gap (
+    began INTEGER NOT NULL, ended INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (began, ended)
+);
+
+-- Where reading goes on in each file of a log; offsets in bytes of text, modified in nanoseconds.
+CREATE TABLE file (
+    log TEXT NOT NULL, path BLOB NOT NULL, device INTEGER NOT NULL, inode INTEGER NOT NULL,
+    stored_size INTEGER NOT NULL, modified INTEGER NOT NULL, "end" INTEGER NOT NULL, live INTEGER NOT NULL,
+    first INTEGER, last INTEGER, head BLOB NOT NULL, before BLOB NOT NULL
+);
+
+-- As the Go program had it: the latest login of each name and client host.  mysql|localhost is no account here,
+-- but tells up to which time of modification the logs were read.
+CREATE VIEW Accounts (name, host, last_seen) AS
+SELECT name, host, shown FROM (
+    SELECT coalesce(user_text, CAST(user AS TEXT)) AS name, coalesce(host_text, CAST(host AS TEXT)) AS host,
+           shown, max(last_seen)
+    FROM evidence
+    WHERE kind IN ('login', 'imported') AND NOT (user = CAST('mysql' AS BLOB) AND host = CAST('localhost' AS BLOB))
+    GROUP BY user, host)
+UNION ALL
+SELECT 'mysql', 'localhost', value FROM meta WHERE key = 'last_processed_shown';
+
+-- The server's accounts, the definers of its objects, its proxy grants and its user statistics, as of the last
+-- inventory; the verdict as of the last collect, which Verdicts and Unused show.
+CREATE TABLE account (
+  user BLOB NOT NULL, host BLOB NOT NULL, is_role INTEGER NOT NULL, locked INTEGER, expired INTEGER,
+  plugin TEXT NOT NULL, known_since INTEGER NOT NULL, listed_at INTEGER NOT NULL, locked_since INTEGER,
+  PRIMARY KEY (user, host)
+) WITHOUT ROWID;
+CREATE TABLE definer (
+  user BLOB NOT NULL, host BLOB NOT NULL, objects INTEGER NOT NULL, PRIMARY KEY (user, host)
+) WITHOUT ROWID;
+CREATE TABLE proxy (
+  user BLOB NOT NULL, host BLOB NOT NULL, proxied_user BLOB NOT NULL, proxied_host BLOB NOT NULL,
+  PRIMARY KEY (user, host, proxied_user, proxied_host)
+) WITHOUT ROWID;
+CREATE TABLE statistic (user BLOB PRIMARY KEY, counters TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE verdict (
+  user BLOB NOT NULL, host BLOB NOT NULL, account TEXT NOT NULL, verdict TEXT NOT NULL,
+  removable INTEGER NOT NULL, last_seen INTEGER, first_seen INTEGER, known_since INTEGER,
+  client_hosts INTEGER NOT NULL, evidence TEXT NOT NULL,
+  keep_reasons TEXT NOT NULL, reasons TEXT NOT NULL, window_days INTEGER NOT NULL, judged_at INTEGER NOT NULL,
+  PRIMARY KEY (user, host)
+) WITHOUT ROWID;
+CREATE VIEW Verdicts AS
+  SELECT account,
+    CASE WHEN fresh THEN verdict ELSE 'unknown' END AS verdict,
+    removable AND fresh AS removable,
+    strftime('%Y-%m-%dT%H:%M:%SZ', last_seen, 'unixepoch') AS last_seen,
+    strftime('%Y-%m-%dT%H:%M:%SZ', first_seen, 'unixepoch') AS first_seen,
+    strftime('%Y-%m-%dT%H:%M:%SZ', known_since, 'unixepoch') AS known_since,
+    client_hosts, evidence, keep_reasons,
+    CASE WHEN fresh THEN reasons ELSE 'judged too long ago; ' || reasons END AS reasons,
+    window_days, strftime('%Y-%m-%dT%H:%M:%SZ', judged_at, 'unixepoch') AS judged_at
+  FROM (SELECT *, strftime('%s', 'now') - judged_at BETWEEN -3600 AND 172800 AS fresh FROM verdict)
+  ORDER BY removable DESC, last_seen;
+CREATE VIEW Unused AS SELECT * FROM Verdicts WHERE removable;
+"""
+# Version 1 of the schema: what it had not settled stays as it was; all logs are read again once.
+_FROM_VERSION_1 = """
+INSERT INTO evidence SELECT kind, user, host, 1, first_seen, last_seen, shown, user_text, host_text
+    FROM evidence WHERE settled = 0
+    ON CONFLICT (kind, user, host, settled) DO UPDATE SET
+    first_seen = min(first_seen, excluded.first_seen),
+    shown = CASE WHEN excluded.last_seen > last_seen THEN excluded.shown ELSE shown END,
+    last_seen = max(last_seen, excluded.last_seen);
+DELETE FROM evidence WHERE settled = 0;
+DELETE FROM suspect WHERE settled = 0;
+DELETE FROM meta WHERE key LIKE 'audit#_%' ESCAPE '#' OR key LIKE 'server#_%' ESCAPE '#';
+ALTER TABLE account ADD COLUMN locked_since INTEGER;
+DROP TABLE session;
+DROP TABLE file;
+"""
+_ADD_EVIDENCE = """
+INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, user, host, settled) DO UPDATE SET
+    first_seen = min(first_seen, excluded.first_seen),
+    shown = CASE WHEN excluded.last_seen > last_seen THEN excluded.shown ELSE shown END,
+    last_seen = max(last_seen, excluded.last_seen)
+"""
+_ADD_SUSPECT = """
+INSERT INTO suspect VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user, host, settled) DO UPDATE SET
+    seen = excluded.seen, file = excluded.file, "offset" = excluded."offset", reason = excluded.reason
+    WHERE excluded.seen > seen
+"""
+_FORGET_OLD_SUSPECTS = """
+DELETE FROM suspect WHERE EXISTS (SELECT 1 FROM evidence AS e
+    WHERE e.kind IN ('login', 'proxied') AND e.user = suspect.user AND e.host = suspect.host
+    AND e.last_seen >= suspect.seen)
+"""
+_LOGINS = """
+SELECT user, host, min(first_seen), max(last_seen), max(kind = 'login'), NULL FROM evidence
+    WHERE kind IN ('login', 'imported') GROUP BY user, host
+UNION ALL
+SELECT user, host, NULL, max(seen), 0, file || ':' || "offset" || ': ' || reason FROM suspect GROUP BY user, host
+ORDER BY 1, 2
+"""
+_ADVICE = {
+    "not a database": "name another SqlitePath, or move this file away",
+    "malformed": "restore it from a backup, or move it away: the logs that are still there are read again",
+    "full": "make room: nothing was stored, the next run goes on",
+    "readonly": "grant this user write access to the file and its folder",
+    "locked": "another program holds it: nothing was stored, the next run goes on",
+    "unable to open": "check that its folder exists and that this user may read and write there",
+}
+
+
+class Store:
+    """The SQLite database.  Every method raises DatabaseError, in words."""
+
+    def __init__(self, path: str, form: TimeFormat, zone: Optional[tzinfo], *, write: bool) -> None:
+        self.path, self.form, self.zone = path, form, zone
+        self._shown: dict[int, str] = {}
+        self._begun = False
+        with self._explained():
+            mode = "rw" if write else "ro"
+            name = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+            self.db = sqlite3.connect(f"file:{name}?mode={mode}", uri=True, timeout=20, isolation_level=None)
+            self.db.text_factory = decoded
+            self._check_version(write)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            advice = next((text for part, text in _ADVICE.items() if part in str(error)), "nothing was stored")
+            raise DatabaseError(f"{self.path}: {error}: {advice}") from None
+
+    def _check_version(self, write: bool) -> None:
+        """Make the tables in an empty database, take over the Go program's and version 1, refuse what is not ours."""
+        (version,) = self.db.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            known = f"(schema {version}, known here: {SCHEMA_VERSION})"
+            raise DatabaseError(f"{self.path}: made by a newer conntracker {known}: upgrade this one")
+        if version == SCHEMA_VERSION:
+            return
+        names = {name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
+        if not version and names and names != {"Accounts"}:
+            raise DatabaseError(f"{self.path}: a database of something else: check SqlitePath")
+        if not write:
+            raise DatabaseError(f"{self.path}: nothing collected yet by this version: run conntracker collect first")
+        self.begin()
+        imported: list[tuple[bytes, bytes, bytes]] = []
+        if version:
+            self._script(_FROM_VERSION_1)
+        elif names:
+            blobs = "CAST(name AS BLOB), CAST(host AS BLOB), CAST(last_seen AS BLOB)"
+            imported = self.db.execute(f"SELECT {blobs} FROM Accounts").fetchall()
+            self.db.execute("DROP TABLE Accounts")
+        self._script(re.sub(r"CREATE (TABLE|VIEW)", r"CREATE \1 IF NOT EXISTS", SCHEMA) if version else SCHEMA)
+        self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        for name, host, text in imported:
+            self._import(name or b"", host or b"", (text or b"").decode("utf-8", "replace"))
+
+    def _script(self, script: str) -> None:
+        """Run the statements of a script; executescript would commit."""
+        statement = ""
+        for line in script.splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
+                self.db.execute(statement)
+                statement = ""
+
+    def _import(self, name: bytes, host: bytes, text: str) -> None:
+        """Take over one row of the Go program, whose mysql|localhost is the time up to which it had read."""
+        instant = _read_instant(text, self.form, self.zone)
+        if (name, host) == (b"mysql", b"localhost"):
+            self.set(last_processed=instant, last_processed_shown=text)
+        else:
+            shown = self.show(instant) if instant else text
+            row = ("imported", name, host, 1, instant, instant, shown, _odd_text(name), _odd_text(host))
+            self.db.execute(_ADD_EVIDENCE, row)
+
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._explained():
+            return self.db.execute(sql, values).fetchall()
+
+    def _run_for(self, rows: Iterable[Sequence[Any]], sql: str) -> None:
+        with self._explained():
+            self.db.executemany(sql, rows)
+
+    def _replace(self, table: str, rows: Iterable[Sequence[Any]], where: str = "1") -> None:
+        """Put rows in the place of those of a table (that meet a condition)."""
+        rows = list(rows)
+        self._run(f"DELETE FROM {table} WHERE {where}")
+        if rows:
+            self._run_for(rows, f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})")
+
+    def begin(self) -> None:
+        """Begin the transaction, unless it has begun."""
+        if not self._begun:
+            self._run("BEGIN IMMEDIATE")
+            self._begun = True
+
+    def commit(self) -> None:
+        """Make all of it true at once."""
+        self._run("COMMIT")
+        self._begun = False
+
+    # Single facts.
+
+    def meta(self) -> dict[str, Any]:
+        """Return all single facts."""
+        return dict(self._run("SELECT key, value FROM meta"))
+
+    def get(self, key: str) -> Any:
+        """Return a single fact or None."""
+        rows = self._run("SELECT value FROM meta WHERE key = ?", (key,))
+        return rows[0][0] if rows else None
+
+    def set(self, **facts: Any) -> None:
+        """Keep single facts."""
+        self.begin()
+        self._run_for(facts.items(), "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)")
+
+    def show(self, instant: int) -> str:
+        """Write an instant in TimeFormatDB."""
+        text = self._shown.get(instant)
+        if text is None:
+            if len(self._shown) > 4096:
+                self._shown.clear()
+            text = self._shown[instant] = self.form.write(local(instant, self.zone))
+        return text
+
+    # What was read.
+
+    def files(self) -> list[Known]:
+        """Return the files as the last run left them."""
+        return [Known(log, os.fsdecode(path), *rest) for log, path, *rest in self._run("SELECT * FROM file")]
+
+    def put_files(self, files: Iterable[Known], gaps: Iterable[tuple[int, int, str]]) -> None:
+        """Keep where reading goes on, and the new gaps."""
+        self._replace("file", ((f.log, os.fsencode(f.path), *f[2:]) for f in files))
+        self.add_gaps(gaps)
+
+    def add_gaps(self, gaps: Iterable[tuple[int, int, str]]) -> None:
+        """Keep stretches of time of which records were lost; one that goes on grows."""
+        for began, ended, reason in gaps:
+            self.begin()
+            with self._explained():
+                longer = self.db.execute(
+                    "UPDATE gap SET ended = ? WHERE ended = ? AND reason = ?", (ended, began, reason)
+                )
+            if not longer.rowcount:
+                self._run("INSERT OR IGNORE INTO gap VALUES (?, ?, ?)", (began, ended, reason))
+
+    def load_ledger(self, log: str, ledger: Ledger) -> None:
+        """Set a ledger to where the last run left it."""
+        state = self._run("SELECT state FROM counter WHERE log = ?", (log,))
+        if not state:
+            return
+        rows = self._run("SELECT * FROM recent WHERE log = ? ORDER BY rowid", (log,))
+        sessions = self._run("SELECT connection, name, since, changed FROM session WHERE log = ?", (log,))
+        ledger.restore(
+            json.loads(state[0][0]),
+            [(run, _as_row(rest)) for _, run, *rest in rows],
+            {number: Session(name, since, bool(changed)) for number, name, since, changed in sessions},
+        )
+
+    def save_ledger(self, log: str, ledger: Ledger) -> None:
+        """Keep the state of a ledger, and what is not settled as provisional."""
+        self.begin()
+        self._run("DELETE FROM recent WHERE log = ?", (log,))
+        self._run("DELETE FROM session WHERE log = ?", (log,))
+        rows = (
+            (log, run, r.number, r.kind, r.instant, r.name, r.server, *r.place, r.reason)
+            for run, r in ledger.unsettled()
+        )
+        self._run_for(rows, "INSERT INTO recent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        sessions = ((log, number, s.name, s.since, int(s.changed)) for number, s in ledger.sessions.items())
+        self._run_for(sessions, "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?)")
+        self._run("INSERT OR REPLACE INTO counter VALUES (?, ?)", (log, json.dumps(ledger.state())))
+
+    def add_facts(self, facts: Facts) -> None:
+        """Add what is settled."""
+        self.begin()
+        # In the order of the table, where many go much faster.
+        logins = ((*parted(name), facts.first[name], last) for name, last in sorted(facts.last.items()))
+        self.add_evidence("login", logins)
+        for kind in sorted({kind for kind, _ in facts.others}):
+            found = ((*parted(name), *span) for (of, name), span in sorted(facts.others.items()) if of == kind)
+            self.add_evidence(kind, found)
+        self.add_suspects((*parted(name), 1, *suspect) for name, suspect in facts.suspects.items())
+
+    def add_evidence(self, kind: str, facts: Iterable[tuple[bytes, bytes, int, int]], *, settled: bool = True) -> None:
+        """Add evidence: user, host, first and last instant."""
+        self.begin()
+        show: Callable[[int], Optional[str]] = self.show if kind == "login" else lambda _: None
+        rows = (
+            (kind, user, host, int(settled), first, last, show(last), _odd_text(user), _odd_text(host))
+            for user, host, first, last in facts
+        )
+        self._run_for(rows, _ADD_EVIDENCE)
+
+    def add_suspects(self, rows: Iterable[tuple[bytes, bytes, int, int, str, int, str]]) -> None:
+        """Add suspect logins: user, host, settled, instant, file, offset, reason."""
+        self._run_for(rows, _ADD_SUSPECT)
+
+    def refresh_provisional(self) -> None:
+        """Tell by the rows of `recent` what is likely to stand, in place of what the last run said."""
+        self._run("DELETE FROM evidence WHERE settled = 0")
+        self._run("DELETE FROM suspect WHERE settled = 0")
+        facts = Facts()
+        for kind, seen, name, path, offset, reason in self._run(
+            "SELECT kind, seen, name, file, \"offset\", reason FROM recent WHERE kind <> 'line'"
+        ):
+            if reason:
+                facts.doubt(name, seen, path, offset, reason)
+            else:
+                facts.add(kind, name, seen)
+        logins = ((*parted(name), facts.first[name], last) for name, last in facts.last.items())
+        self.add_evidence("login", logins, settled=False)
+        for (kind, name), span in facts.others.items():
+            self.add_evidence(kind, [(*parted(name), *span)], settled=False)
+        self.add_suspects((*parted(name), 0, *suspect) for name, suspect in facts.suspects.items())
+        self._run(_FORGET_OLD_SUSPECTS)
+
+    def show_again(self) -> None:
+        """Write all times again where TimeFormatDB or TimeLocation has changed."""
+        wanted = f"{self.form.text} {self.zone}"
+        known = self.get("time_format")
+        if known == wanted:
+            return
+        if known is not None:
+            self.db.create_function("shown_again", 1, self.show)
+            self._run("UPDATE evidence SET shown = shown_again(last_seen) WHERE shown > '' AND last_seen > 0")
+        self.set(time_format=wanted)
+
+    def resolve_changes(self, until: int, *, answered: bool) -> None:
+        """Keep or drop the changes of user before an instant: the user statistics have answered who it was, or not."""
+        if not answered:
+            rows = self._run(
+                "SELECT user, host, first_seen, min(last_seen, ?) FROM evidence WHERE kind = 'recent change'", (until,)
+            )
+            self.add_evidence("change user", (row for row in rows if row[0] is not None))
+        self._run("DELETE FROM evidence WHERE kind = 'recent change' AND last_seen <= ?", (until,))
+
+    # What is watched.
+
+    def heartbeats(self) -> list["Heartbeat"]:
+        """Return the heartbeats that are kept, in order."""
+        return [Heartbeat(*row) for row in self._run("SELECT * FROM heartbeat ORDER BY at, rowid")]
+
+    def put_heartbeats(self, beats: Iterable["Heartbeat"]) -> None:
+        """Replace the heartbeats."""
+        self.begin()
+        self._replace("heartbeat", beats)
+
+    def add_watched(self, began: int, ended: int, proof: str, detail: str) -> None:
+        """Keep a time that is proven to be watched; one that goes on grows."""
+        self.begin()
+        with self._explained():
+            sql = "UPDATE watched SET ended = max(ended, ?) WHERE ended = ? AND proof = ? AND detail = ?"
+            longer = self.db.execute(sql, (ended, began, proof, detail))
+        if not longer.rowcount:
+            self._run("INSERT INTO watched VALUES (?, ?, ?, ?)", (began, ended, proof, detail))
+
+    # The server's accounts.
+
+    def put_inventory(self, inventory: "Inventory", now: int) -> None:
+        """Keep an inventory of the server; `now` in epoch seconds.
+
+        An account keeps the instant at which it was first listed; one that vanished and came back is new.
+        """
+        self.begin()
+        meta = self.meta()
+        known = {
+            (user, host): (since, locked_since)
+            for user, host, since, locked_since in self._run(
+                "SELECT user, host, known_since, locked_since FROM account"
+            )
+        }
+        rows = []
+        for account in inventory.accounts:
+            since, locked_since = known.get(account.row, (now, None))
+            rows.append((*account[:6], since, now, (locked_since or now) if account.locked else None))
+        self._replace("account", rows)
+        self._put_sessions(inventory, now)
+        if inventory.definers is not None:
+            self._replace("definer", ((*row, objects) for row, objects in inventory.definers.items()))
+            self.set(definers_at=now)
+        if inventory.proxies is not None:
+            self._replace("proxy", ((*proxy.account, *proxy.proxied) for proxy in inventory.proxies))
+        if meta.get("skip_name_resolve") not in (None, inventory.settings.get("skip_name_resolve")):
+            self.set(skip_name_resolve_since=now)
+        own_user, own_host = inventory.own_account or (None, None)
+        self._run("DELETE FROM meta WHERE key LIKE 'server#_audit#_%' ESCAPE '#'")
+        self.set(
+            **inventory.settings,
+            inventory_at=now,
+            inventory_error="",
+            first_inventory=meta.get("first_inventory") or now,
+            sessions_complete=int(inventory.sessions_complete),
+            own_user=own_user,
+            own_host=own_host,
+        )
+
+    def _put_sessions(self, inventory: "Inventory", now: int) -> None:
+        self._run_for(
+            ((*session, now, now) for session in inventory.sessions),
+            "INSERT INTO evidence (kind, user, host, settled, first_seen, last_seen)"
+            " VALUES ('open session', ?, ?, 1, ?, ?) ON CONFLICT (kind, user, host, settled)"
+            " DO UPDATE SET last_seen = max(last_seen, excluded.last_seen)",
+        )
+
+    def statistics(self) -> dict[bytes, str]:
+        """Return the counters of the user statistics, by user name."""
+        return dict(self._run("SELECT user, counters FROM statistic"))
+
+    def put_statistics(self, counters: Mapping[bytes, str]) -> None:
+        """Replace them."""
+        self.begin()
+        self._replace("statistic", counters.items())
+
+    def put_accounts_file(self, inventory: "Inventory", now: int) -> "Inventory":
+        """Return a file's accounts with the instant since when each is known; remember those first given now."""
+        earlier = json.loads(self.get("accounts_file_known") or "{}")
+        keys = [f"{account.user.hex()}@{account.host.hex()}" for account in inventory.accounts]
+        known = {key: earlier.get(key, now) for key in keys}
+        self.set(accounts_file_known=json.dumps(known))
+        self.commit()
+        accounts = (
+            account if account.known_since is not None else account._replace(known_since=known[key])
+            for account, key in zip(inventory.accounts, keys)
+        )
+        return inventory._replace(accounts=tuple(accounts))
+
+    # For the verdict.
+
+    def logins(self) -> list[tuple[bytes, bytes, Optional[int], int, int, Optional[str]]]:
+        """Return user, host, first, last, whether seen in the log, and what is suspect of each row."""
+        return self._run(_LOGINS)
+
+    def knowledge(self, accounts_file: "Optional[Inventory]" = None) -> "Knowledge":
+        """Return everything that the verdict rests on; an accounts file takes the place of the inventory."""
+        meta = self.meta()
+        evidence = self._run(
+            "SELECT kind, user, host, MIN(first_seen), MAX(last_seen) FROM evidence GROUP BY kind, user, host"
+        )
+        knowledge = Knowledge(
+            evidence=tuple(itertools.starmap(Evidence, evidence)),
+            suspects=tuple(itertools.starmap(Suspect, self._run("SELECT user, host, seen FROM suspect"))),
+            gaps=tuple(itertools.starmap(Gap, self._run("SELECT began, ended, reason FROM gap ORDER BY began"))),
+            watched=tuple(itertools.starmap(Watched, self._run("SELECT * FROM watched ORDER BY began"))),
+            tracking_since=meta.get("tracking_since"),
+            last_record=meta.get("last_record"),
+            first_heartbeat=meta.get("first_heartbeat"),
+            last_run=meta.get("last_run"),
+            last_error=meta.get("last_error") or "",
+            unparsed=meta.get("unparsed") or 0,
+        )
+        if accounts_file is not None:
+            source, taken_at, accounts, settings, *_ = accounts_file
+            return knowledge._replace(source=source, accounts=accounts, settings=settings, inventory_at=taken_at)
+        return self._with_inventory(knowledge, meta)
+
+    def _with_inventory(self, knowledge: "Knowledge", meta: Mapping[str, Any]) -> "Knowledge":
+        accounts = tuple(
+            Account(user, host, bool(is_role), _flag(locked), _flag(expired), plugin, since, locked_since)
+            for user, host, is_role, locked, expired, plugin, since, _, locked_since in self._run(
+                "SELECT * FROM account"
+            )
+        )
+        listed = {account.row: account.known_since or 0 for account in accounts}
+        definers = {AccountRow(user, host): objects for user, host, objects in self._run("SELECT * FROM definer")}
+        asked, definers_at = meta.get("inventory_at"), meta.get("definers_at")
+        fresh = bool(definers_at) and (asked or 0) - (definers_at or 0) <= FRESH_SECONDS
+        return knowledge._replace(
+            source="server" if accounts else "none",
+            accounts=accounts,
+            appeared={row: since for row, since in listed.items() if since > (meta.get("first_inventory") or 0)},
+            definers=definers if fresh else None,
+            proxies=tuple(itertools.starmap(proxy_of, self._run("SELECT * FROM proxy"))),
+            settings={
+                key: str(value) for key, value in meta.items() if key in SETTINGS or key.startswith("server_audit_")
+            },
+            inventory_at=asked,
+            inventory_error=meta.get("inventory_error") or "",
+            heartbeat_error=meta.get("heartbeat_error") or "",
+            sessions_complete=bool(meta.get("sessions_complete")),
+            skip_since=meta.get("skip_name_resolve_since") or 0,
+            own_account=None if meta.get("own_user") is None else AccountRow(meta["own_user"], meta["own_host"]),
+        )
+
+    def select(self, sql: str) -> list[Any]:
+        """Return the rows of a statement; the database was opened to be read only."""
+        return self._run(sql)
+
+    def snapshot(self, path: str) -> None:
+        """Write a consistent copy of the database, with mode 0640."""
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
+        except OSError as error:
+            raise DatabaseError(f"{path}: {error.strerror}: name a file that does not exist yet") from None
+        with self._explained(), contextlib.closing(sqlite3.connect(path)) as copy:
+            self.db.backup(copy)
+
+    def put_verdicts(self, report: "Report") -> None:
+        """Replace the verdicts that the views Verdicts and Unused show."""
+        self.begin()
+        self._replace("verdict", (_verdict_row(item, report) for item in report.accounts))
+
+
+def parted(name: bytes) -> tuple[bytes, bytes]:
+    """Return user and host of a b"user,host"."""
+    user, _, host = name.rpartition(b",")
+    return user, host
+
+
+def _as_row(values: Sequence[Any]) -> Row:
+    number, kind, seen, name, server, path, offset, reason = values
+    row = Row(kind, number, seen, (name, server), (path, offset))
+    row.reason = reason
+    return row
+
+
+def _odd_text(name: bytes) -> Optional[str]:
+    r"""Return how a name is shown that is not UTF-8, else None."""
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        return decoded(name)
+    return None
+
+
+def _flag(value: Optional[int]) -> Optional[bool]:
+    return None if value is None else bool(value)
+
+
+def _read_instant(text: str, form: TimeFormat, zone: Optional[tzinfo]) -> int:
+    """Read a time as the Go program wrote it; 0 if it cannot be read."""
+    for known in (form, *map(TimeFormat, ("%Y-%m-%d %H:%M:%S%:z", "%Y-%m-%dT%H:%M:%S%?f%z"))):
+        with contextlib.suppress(ValueError, KeyError):
+            read = known.read(text, 1970)
+            if read:
+                naive, offset = read
+                if offset is None:
+                    return epoch(naive, zone)
+                return int((naive - offset).replace(tzinfo=timezone.utc).timestamp())
+    return 0
+
+
+def _verdict_row(item: "AccountVerdict", report: "Report") -> tuple[Any, ...]:
+    return (
+        *item.account.row,
+        item.name,
+        item.verdict,
+        item.removable,
+        item.last_seen,
+        item.first_seen,
+        item.account.known_since,
+        len(item.client_hosts),
+        ", ".join(item.evidence),
+        "; ".join(item.keep_reasons),
+        "; ".join(item.reasons),
+        report.window_days,
+        report.now,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Collect: one run
+# ---------------------------------------------------------------------------------------------------------------------
+#
+# The server is asked first.  That is a login itself, the *heartbeat*: its record, with the id and the time that the
+# server told, must be found in what is read.  Then the server writes, to the log that is read, in a form and a zone
+# that are understood.  Between two heartbeats every connection id must be borne by a record; if some are not
+# (internal threads take ids without one), auditing must provably have been on all the time.  Only then is the time
+# between them watched.
+
+# Bytes of new log from which the first run of a log uses further processes.
+PARALLEL_FROM = 24 * 1024 * 1024
+# Seconds by which the record of the heartbeat may be off.
+HEARTBEAT_SLACK = 120
+# Seconds by which the start of the server may seem to move.
+BOOT_SLACK = 5
+# Seconds between the last record of a run of the server and the next start: in a longer time it may have run unseen.
+SHORT_RESTART = 1200
+BY_IDS, BY_SETTINGS = "every id has its record", "settings"
+
+
+class Heartbeat(NamedTuple):
+    """A row of the table heartbeat."""
+
+    connection: int
+    at: int
+    boot: int
+    log: str
+    lost: int
+    settings: str
+
+
+class Pass:
+    """What a run reads of one log: its files, and the ledger that they are held against."""
+
+    def __init__(self, log: str, files: list[LogFile], ledger: Ledger) -> None:
+        self.log, self.files, self.ledger = log, files, ledger
+
+
+def collect(config: Config, say: Say) -> int:
+    """Read what is new in the logs, ask the server, and keep it; return the exit code."""
+    gc.disable()  # a run makes no cycles that would grow
+    lock = _lock(config.sqlite_path)
+    if lock is None:
+        say("INFO", f"{config.sqlite_path}: another run is already running: nothing done")
+        return 0
+    store = Store(config.sqlite_path, config.time_format_db, config.time_location, write=True)
+    try:
+        code = Collector(config, store, say).run()
+    except ConntrackerError as error:
+        with contextlib.suppress(DatabaseError):
+            store.set(last_error=str(error))
+            store.commit()
+        raise
+    os.close(lock)
+    return code
+
+
+def _lock(path: str) -> Optional[int]:
+    """Make the database file (0640) and lock it; None if another run has it."""
+    try:
+        fresh = not os.path.exists(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        if fresh:
+            os.fchmod(descriptor, 0o640)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        advice = "the database cannot be written: check SqlitePath and its folder"
+        raise DatabaseError(f"{path}: {error.strerror}: {advice}") from None
+    return descriptor
+
+
+class Collector:
+    """One run of `collect`: all that it stores is committed at once."""
+
+    def __init__(self, config: Config, store: Store, say: Say) -> None:
+        self.config, self.store, self.say = config, store, say
+        self.inventory: Optional[Inventory] = None
+        self.problems: list[str] = []  # what was not read or not understood, by which the run fails
+        self.unparsed = 0
+
+    def run(self) -> int:
+        """Do it; return the exit code."""
+        config, store = self.config, self.store
+        self._ask_server()
+        form = config.time_format_audit
+        written = self.inventory.settings.get("server_audit_timestamp_format") if self.inventory else None
+        if written and form.text == DEFAULT_STAMP:
+            form = TimeFormat(written)
+        clock = Clock(form, config.audit_zone)
+        unreadable: list[str] = []
+        if config.audit_log_path == JOURNAL:
+            todo = journal_plan(config.syslog_identifier or "mysql-server_auditing", store.files())
+        else:
+            files, unreadable = find_files(config.audit_log_path, config.audit_log_name, self.say)
+            todo = plan(files, unreadable, store.files(), clock)
+        passes = [
+            Pass(log, [file for file in todo.files if file.log == log], self._ledger(log, clock))
+            for log in dict.fromkeys(file.log for file in todo.files)
+        ]
+        progress = Progress()
+        for one in passes:
+            self._read(one, todo.put_back, progress)
+        progress.close()
+        self._finish(todo, passes, unreadable)
+        store.commit()
+        for problem in self.problems:
+            self.say("ERROR", problem)
+        return 1 if self.problems or unreadable else 0
+
+    def _ask_server(self) -> None:
+        config, store = self.config, self.store
+        if not config.inventory:
+            return
+        want_definers = int(time.time()) - (store.get("definers_at") or 0) >= DAY
+        try:
+            self.inventory = take_inventory(
+                config.inventory, config.inventory_defaults_file, config.inventory_timeout, want_definers
+            )
+        except InventoryError as error:
+            store.set(inventory_error=str(error))
+            self.say("WARN", f"{error}: accounts without a login are unknown until the server can be asked")
+
+    def _ledger(self, log: str, clock: Clock) -> Ledger:
+        """Return the ledger of a log as the last run left it."""
+        config, inventory = self.config, self.inventory
+        named = config.server_host or ((inventory.settings.get("hostname", ""),) if inventory else ())
+        ours = frozenset(name.encode() for name in named if name)
+        ledger = Ledger(clock, ours, config.syslog_identifier.encode(), inventory.own_id if inventory else 0)
+        ledger.own_name = inventory.own_name if inventory else b""
+        # Only then does it matter whether somebody has set them again.
+        ledger.wants_settings = inventory is not None and "SQL" in inventory.origins.values()
+        self.store.load_ledger(log, ledger)
+        if inventory:
+            boot = inventory.taken_at - int(inventory.settings.get("uptime", 0))
+            same = [beat for beat in self.store.heartbeats() if beat.log == log and abs(beat.boot - boot) <= BOOT_SLACK]
+            ledger.beats = [*(beat.connection for beat in same), inventory.own_id]
+        return ledger
+
+    # Reading.
+
+    def _read(self, one: Pass, put_back: frozenset[str], progress: "Progress") -> None:
+        """Read what is new of a log; files put back that are older than what was read have a ledger of their own."""
+        old = [file for file in one.files if file.is_new and file.path in put_back]
+        new = [file for file in one.files if file.is_new and file.path not in put_back]
+        fresh = Ledger(one.ledger.clock, one.ledger.ours, one.ledger.ident, one.ledger.own)
+        if any(file.live for file in old):
+            # The server goes on in a log that begins again: so does the ledger.
+            one.ledger.finish()
+            self._keep_facts(one.ledger)
+            old, new, one.ledger = [], sorted(old + new, key=one.files.index), fresh
+        elif old:
+            self._read_files(fresh, old, progress)
+            fresh.finish()
+            self._keep_facts(fresh)
+        size = sum((file.stored_size - file.start) * (PACKED if file.compressed else 1) for file in new)
+        workers = min(self.config.max_workers, len(os.sched_getaffinity(0)))
+        if new and not one.ledger.runs and workers > 1 and size >= PARALLEL_FROM:
+            one.ledger = read_in_parallel(one.ledger, new, workers, self.store.add_facts)
+        else:
+            self._read_files(one.ledger, new, progress)
+        for file in new:
+            with contextlib.suppress(OSError):  # it vanished meanwhile
+                self._check_understood(file, one.ledger)
+        self._keep_facts(one.ledger)
+
+    def _read_files(self, ledger: Ledger, files: Iterable[LogFile], progress: "Progress") -> None:
+        ledger.sink = self.store.add_facts
+        for file in files:
+            read_stretch(ledger, Stretch(file, file.start, file.end), progress=progress)
+
+    def _keep_facts(self, ledger: Ledger) -> None:
+        """Keep what a ledger has settled, and say what it did not understand."""
+        for _, name, instant in ledger.ends:
+            ledger.facts.add("earlier session", name, instant)
+        self.store.add_facts(ledger.facts)
+        several = ledger.several_sources()
+        if several:
+            raise LogError(several)
+        if ledger.unread_count:
+            self.unparsed += ledger.unread_count
+            path, offset, text = ledger.unread[0]
+            what = f"{path}: {ledger.unread_count} lines not understood, at offset {offset}: {visible(text[:60])!r}"
+            why = "a name with a line end, a torn record, or a form of stamp that is not configured"
+            self.say("WARN", f"{what}: {why}")
+
+    def _check_understood(self, file: LogFile, ledger: Ledger) -> None:
+        """Fail over a file that holds lines of which none is a record."""
+        if file.broken or file.start or not file.stored_size or file.path == JOURNAL:
+            return
+        sample = file.text(0, CHUNK)
+        whole = sample.split(b"\n") if len(sample) > LONGEST_RECORD else sample.split(b"\n")[:-1]
+        lines = [line for line in whole if line.strip(b"\0\r ")]
+        ledger.clock.set_file(file.modified // 10**9)
+        if lines and not any(is_record(line, ledger.clock) for line in lines):
+            expected = f"expected: stamp ({self.config.time_format_audit.text}),server,user,host,id,..."
+            self.problems.append(
+                f"{file.path}: not one line is understood; it begins with {visible(lines[0][:60])!r}; {expected}: "
+                "check AuditLogPath and TimeFormatAudit"
+            )
+            file.broken = "not understood"
+
+    # Keeping.
+
+    def _finish(self, todo: Plan, passes: list[Pass], unreadable: list[str]) -> None:
+        """Store positions and proof beside the facts."""
+        store, now = self.store, int(time.time())
+        broken = [file for file in todo.files if file.broken and file.broken != VANISHED]
+        files = [file.as_known() for file in todo.files if not file.broken]
+        files += [file.known for file in todo.files if file.broken and file.known]
+        store.put_files([*todo.kept, *files], todo.gaps)
+        for one in passes:
+            if any(file.is_new for file in one.files):
+                store.save_ledger(one.log, one.ledger)
+            one.ledger.end_blindness(now)
+            blind = [(began, ended, "lines of the log were not understood") for began, ended in one.ledger.blind]
+            store.add_gaps(blind)
+        store.refresh_provisional()
+        store.show_again()
+        self._keep_facts_of_run(todo, passes, complete=not unreadable and not broken, now=now)
+        for file in broken:
+            if file.broken != "not understood":
+                self.problems.append(
+                    f"{file.path}: {file.broken}: the log was not read to its end: the next run tries again"
+                )
+        for began, ended, reason in todo.gaps:
+            lost = f"gap from {store.show(began)} to {store.show(ended)}: {reason}"
+            self.say("WARN", f"{lost}: run more often, or keep more rotations")
+        if self.inventory:
+            whole = not (unreadable or broken or todo.gaps or self.unparsed)
+            Proof(store, self.inventory, passes, whole=whole, say=self.say).keep()
+        store.set(last_error="; ".join(self.problems), server_group=self.config.group)
+        if self.config.inventory:
+            report = assess(store.knowledge(), now, terms_of(self.config))
+            store.put_verdicts(report)
+
+    def _keep_facts_of_run(self, todo: Plan, passes: list[Pass], *, complete: bool, now: int) -> None:
+        """Keep the single facts."""
+        store = self.store
+        facts: dict[str, Any] = {"version": __version__}
+        for key, choose, instants in (
+            ("tracking_since", min, [one.ledger.first for one in passes] + [file.first for file in todo.files]),
+            ("last_record", max, [one.ledger.latest or None for one in passes]),
+            ("last_processed", max, [file.modified // 10**9 for file in todo.files]),
+        ):
+            known = [instant for instant in (*instants, store.get(key)) if instant is not None]
+            if known:
+                facts[key] = choose(known)
+        if facts.get("last_processed"):
+            facts["last_processed_shown"] = store.show(facts["last_processed"])
+        if any(file.is_new for file in todo.files) or store.get("unparsed") is None:
+            facts["unparsed"] = self.unparsed
+        if complete:
+            facts["last_run"] = now
+        store.set(**facts)
+
+
+# A compressed log holds about so many times the bytes of its file.
+PACKED = 12
+
+
+class Stretch(NamedTuple):
+    """Part of a file, in whole lines."""
+
+    file: LogFile
+    start: int
+    end: int
+
+
+def read_stretch(ledger: Ledger, stretch: Stretch, *, progress: "Optional[Progress]" = None) -> None:
+    """Read part of a file into a ledger; what cannot be read ends it, and `broken` says why."""
+    file = stretch.file
+    try:
+        for chunk in _chunks(ledger, stretch, counts=True):
+            ledger.add(chunk)
+            if progress:
+                progress.show(chunk)
+    except FileNotFoundError:
+        file.broken = VANISHED
+    except Exception as error:  # each compression has errors of its own
+        file.broken = describe(error)
+        ledger.doubt_last(file.path)
+    file.last = ledger.latest or None
+
+
+def _chunks(ledger: Ledger, stretch: Stretch, *, counts: bool) -> Iterator[Chunk]:
+    file = stretch.file
+    ledger.clock.set_file(file.modified // 10**9)
+    return chunks_of(file, stretch.start, stretch.end, MARKS if ledger.wants_settings else MARKS[:2], counts=counts)
+
+
+def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: Callable[[Facts], None]) -> Ledger:
+    """Read a log for the first time with several processes; return the ledger that goes on.
+
+    Each process takes a stretch, and as much context before and behind it as its logins need to be settled.
+    """
+    import multiprocessing
+    from multiprocessing.connection import wait
+
+    context = multiprocessing.get_context("fork")
+    parts = split_work(files, workers)
+    pipes: list[Any] = []
+    for part in range(len(parts)):
+        receiver, sender = context.Pipe(duplex=False)
+        context.Process(target=_work, args=(ledger, parts, part, sender), daemon=True).start()
+        sender.close()
+        pipes.append(receiver)
+    results: dict[int, Any] = {}  # of each part: its ledger, and what became of its files
+    while len(results) < len(parts):
+        for receiver in list[Any](wait(pipes)):
+            try:
+                said = receiver.recv()
+            except EOFError:
+                raise LogError(
+                    "a worker process ended before its work was done: nothing was stored: run again"
+                ) from None
+            if isinstance(said, Facts):
+                sink(said)
+            else:
+                part, *result = said
+                results[part] = tuple(result)
+                pipes.remove(receiver)
+    by_path = {file.path: file for file in files}
+    for _, read in results.values():
+        for path, read_to, broken, last, before in read:
+            file = by_path[path]
+            if read_to >= file.read_to:
+                file.read_to, file.last, file.before = read_to, last, before
+            file.broken = file.broken or broken
+    return _joined([results[part][0] for part in range(len(parts))], ledger.clock)
+
+
+def _work(ledger: Ledger, parts: list[list[Stretch]], part: int, sender: Any) -> None:
+    """Be one of the processes."""
+    ledger.sink = sender.send
+    for stretch in _context_before(parts[part - 1]) if part else ():
+        for chunk in _chunks(ledger, stretch, counts=False):
+            ledger.add(chunk)
+    for stretch in parts[part]:
+        read_stretch(ledger, stretch)
+    read = [(f.path, f.read_to, f.broken, f.last, f.before) for f in (stretch.file for stretch in parts[part])]
+    later = itertools.chain.from_iterable(parts[part + 1 :])
+    with contextlib.suppress(Exception):  # the process whose stretch it is tells what is wrong with it
+        for chunk in itertools.chain.from_iterable(_chunks(ledger, stretch, counts=False) for stretch in later):
+            if not ledger.has_unsettled():
+                break
+            ledger.add(chunk)
+    if part < len(parts) - 1:
+        ledger.finish()
+    sender.send(ledger.facts)
+    ledger.facts, ledger.sink = Facts(), None
+    sender.send((part, ledger, read))
+
+
+def _context_before(stretches: list[Stretch]) -> list[Stretch]:
+    """Return what to read before a stretch, so that its first logins are held against enough connection ids."""
+    file, start, end = stretches[-1]
+    if file.compressed:
+        return [stretches[-1]]
+    size, found = CHUNK, 0
+    while found < 2 * REACH and end - size > start:
+        size *= 2
+        found = file.text(max(start, end - size), min(size, end - start)).count(b"CONNECT,")
+    at = max(start, end - size)
+    at += file.text(at, CHUNK).find(b"\n") + 1 if at > start else 0
+    return [Stretch(file, at, end)]
+
+
+def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
+    """Return the last of some ledgers of stretches in a row, with what the others know of sessions."""
+    last = ledgers[-1]
+    known: dict[int, Session] = {}
+    ends: list[tuple[int, bytes, int]] = []
+    for part, ledger in enumerate(ledgers):
+        for number, name, instant in ledger.ends:
+            session = known.pop(number, None)
+            if session is None and all(before.may_be_open(number) for before in ledgers[:part]):
+                ends.append((number, name, instant))
+            elif session is not None:
+                last.end_session(session, name, instant)
+        known.update(ledger.sessions)
+    for ledger in ledgers[:-1]:
+        last.unread_count += ledger.unread_count
+        last.unread = [*ledger.unread, *last.unread][:3]
+        last.sources.update(ledger.sources)
+        last.switches += ledger.switches
+        firsts = [first for first in (ledger.first, last.first) if first is not None]
+        last.first = min(firsts, default=None)
+    last.sessions, last.ends, last.clock = known, ends, clock
+    return last
+
+
+def split_work(files: list[LogFile], workers: int) -> list[list[Stretch]]:
+    """Share files out as stretches in a row, of about the same size."""
+    sizes = [file.stored_size * PACKED if file.compressed else file.end - file.start for file in files]
+    share = sum(sizes) // workers + 1
+    parts: list[list[Stretch]] = [[]]
+    room = share
+    for file, size in zip(files, sizes):
+        start = file.start
+        while not file.compressed and file.end - start > room and len(parts) < workers:
+            cut = start + room
+            found = file.text(cut, LONGEST_RECORD).find(b"\n")
+            cut = cut + found + 1 if found >= 0 else file.end
+            parts[-1].append(Stretch(file, start, cut))
+            parts.append([])
+            start, room = cut, share
+        if file.compressed and room < size // 2 and parts[-1] and len(parts) < workers:
+            parts.append([])
+            room = share
+        if start < file.end:
+            parts[-1].append(Stretch(file, start, file.end))
+            room -= size if file.compressed else file.end - start
+    return [part for part in parts if part]
+
+
+class Progress:
+    """One line on a terminal, from the third second on."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._shown = False
+        self._wanted = sys.stderr.isatty()
+
+    def show(self, chunk: Chunk) -> None:
+        """Say where the work is."""
+        if self._wanted and time.monotonic() - self._began > 2:
+            at = chunk.offsets if isinstance(chunk.offsets, int) else chunk.offsets[0]
+            sys.stderr.write(f"\r\x1b[K{visible_text(chunk.path)}: {at / 1e6:.0f} MB ")
+            sys.stderr.flush()
+            self._shown = True
+
+    def close(self) -> None:
+        """Leave an empty line to whatever is said next."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+
+
+# What was proven.
+
+
+class Proof:
+    """What the heartbeat of a run proves: for which time no login can have been missed."""
+
+    def __init__(self, store: Store, inventory: Inventory, passes: list[Pass], *, whole: bool, say: Say) -> None:
+        self.store, self.inventory, self.passes, self.whole, self.say = store, inventory, passes, whole, say
+        self.now = inventory.taken_at
+
+    def keep(self) -> None:
+        """Store the inventory, the heartbeat and what is watched by it."""
+        store, inventory = self.store, self.inventory
+        before = store.meta()
+        for lack in inventory.missing:
+            self.say("WARN", lack)
+        found = next((one for one in self.passes if one.ledger.own_row), None)
+        trouble = self._trouble(found)
+        beats = store.heartbeats()
+        if trouble:
+            self.say("WARN", f"nothing is watched: {trouble}")
+        elif found:
+            beats = self._add_beat(found, beats, before)
+        store.put_heartbeats(beats)
+        self._keep_statistics(before)
+        store.put_inventory(inventory, self.now)
+        if found and not trouble:
+            store.set(first_heartbeat=before.get("first_heartbeat") or self.now)
+        store.set(
+            heartbeat_error=trouble, origins=json.dumps(dict(inventory.origins)), replicas=", ".join(inventory.replicas)
+        )
+        blind = "; ".join(audit_problems(inventory.settings))
+        reason = blind or before.get("audit_blind")
+        if reason:
+            store.add_gaps([(before.get("inventory_at") or self.now, self.now, reason)])
+        store.set(audit_blind=blind)
+
+    def _trouble(self, found: Optional[Pass]) -> str:
+        """Return why the heartbeat proves nothing, or ''."""
+        if found is None or found.ledger.own_row is None:
+            log = self.inventory.settings.get("server_audit_current_log") or "another place"
+            return (
+                f"the inventory's own login (connection id {self.inventory.own_id}) is not in the log that is read;"
+                f" the server writes to {log}: check AuditLogPath, TimeFormatAudit, and that server_audit_logging is ON"
+                " and server_audit_events has CONNECT"
+            )
+        _, instant = found.ledger.own_row
+        off = instant - self.now
+        if abs(off) > HEARTBEAT_SLACK:
+            return f"the stamps of the log are {off / HOUR:+.1f} hours off the server's clock: check TimeLocationAudit"
+        return ""
+
+    def _add_beat(self, found: Pass, beats: list[Heartbeat], before: Mapping[str, Any]) -> list[Heartbeat]:
+        """Hold the ids between the last heartbeats and this one against the log; return the heartbeats to keep."""
+        inventory, ledger = self.inventory, found.ledger
+        boot = self.now - int(inventory.settings.get("uptime", 0))
+        mine = [beat for beat in beats if beat.log == found.log]
+        same = [beat for beat in mine if abs(beat.boot - boot) <= BOOT_SLACK and not ledger.restarts]
+        same = [beat._replace(lost=beat.lost + ledger.lost[number]) for number, beat in enumerate(same)]
+        last = mine[-1] if mine else None
+        settings = self._settings_doubt(last, boot, before) if last else ""
+        beat = Heartbeat(inventory.own_id, self.now, boot, found.log, ledger.lost[len(same)], settings)
+        if last and not same and not settings:
+            self.store.add_watched(last.at, self.now, BY_SETTINGS, "the server was started again")
+        elif last and not same:
+            self.store.add_gaps([(last.at, self.now, settings)])
+        return self._prove([*same, beat], ledger)
+
+    def _prove(self, beats: list[Heartbeat], ledger: Ledger) -> list[Heartbeat]:
+        """Keep the times between heartbeats that are proven now; return the heartbeats that matter to the next run."""
+        missing = ledger.runs[0].missing if ledger.runs else set()
+        open_from = len(beats) - 1
+        for place in range(len(beats) - 1, 0, -1):
+            began, ended = beats[place - 1], beats[place]
+            if ended.settings == "watched":
+                continue
+            unborne = ended.lost + sum(began.connection < number < ended.connection for number in missing)
+            if not unborne and ledger.covers(began.connection, ended.connection):
+                self.store.add_watched(began.at, ended.at, BY_IDS, "")
+                beats[place] = ended._replace(settings="watched")
+            elif not ended.settings:
+                detail = (
+                    f"{unborne} connection ids have no record: threads of the server, such as events, take ids as well"
+                )
+                self.store.add_watched(began.at, ended.at, BY_SETTINGS, detail)
+                beats[place] = ended._replace(settings="watched")
+            elif ended.at < self.now - HOUR:
+                self.store.add_gaps(
+                    [(began.at, ended.at, f"{unborne} connections left no record that could be read; {ended.settings}")]
+                )
+                beats[place] = ended._replace(settings="watched")
+            else:
+                open_from = place - 1
+        return beats[open_from:]
+
+    def _settings_doubt(self, last: Heartbeat, boot: int, before: Mapping[str, Any]) -> str:
+        """Return why auditing was not provably on since the last heartbeat, or ''."""
+        inventory, restarted = self.inventory, abs(last.boot - boot) > BOOT_SLACK
+        origins = [json.loads(before.get("origins") or "{}"), inventory.origins]
+        set_by_sql = [name for said in origins for name, origin in said.items() if origin == "SQL"]
+        failed = [int(settings.get("server_audit_writes_failed") or 0) for settings in (before, inventory.settings)]
+        uninstalled = [str(settings.get("com_uninstall_plugin") or 0) for settings in (before, inventory.settings)]
+        doubts = {
+            "not every byte of the log was read and understood": not self.whole,
+            "settings of the audit plugin were set by SQL: " + ", ".join(dict.fromkeys(set_by_sql)): set_by_sql,
+            "the server does not tell who set the audit plugin's settings": not all(origins),
+            "somebody set a setting of the audit plugin": any(one.ledger.settings_changed for one in self.passes),
+            "the audit plugin failed to write records": failed[1] > (0 if restarted else failed[0]),
+            "a plugin was uninstalled": uninstalled[1] != ("0" if restarted else uninstalled[0]),
+            "auditing is off": list(audit_problems(inventory.settings)),
+            "the server was started again, and it may have run without auditing in between": restarted
+            and not self._short_restarts(boot),
+        }
+        return next((doubt for doubt, holds in doubts.items() if holds), "")
+
+    def _short_restarts(self, boot: int) -> bool:
+        """Return whether the log shows the restarts, each so short that no other run of the server fits in between."""
+        restarts = [restart for one in self.passes if one.ledger.own_row for restart in one.ledger.restarts]
+        return bool(restarts) and all(
+            (min(began, boot) if began == restarts[-1][1] else began) - stopped <= SHORT_RESTART
+            for stopped, began in restarts
+        )
+
+    def _keep_statistics(self, before: Mapping[str, Any]) -> None:
+        """Hold the user statistics against those of the last inventory: whose counters moved was in use since then.
+
+        Where they cover the whole time, they also answer who the nameless changes of user were to.
+        """
+        store, said = self.store, self.inventory.statistics
+        known = store.statistics()
+        since = before.get("statistics_at")
+        uptime = int(self.inventory.settings.get("uptime", 0))
+        began = before.get("statistics_boot")
+        boot = self.now - uptime
+        if said is None:
+            store.put_statistics({})
+            store.set(statistics_at=None)
+            store.resolve_changes(self.now, answered=False)
+            return
+        whole = since is not None and began is not None and abs(began - boot) <= BOOT_SLACK
+        whole = whole and all(user in said and not _went_back(counters, said[user]) for user, counters in known.items())
+        if since is not None:
+            moved = [user for user, counters in said.items() if _moved(known.get(user), counters)]
+            store.add_evidence("user statistics", [(user, b"", since, self.now) for user in moved])
+        store.resolve_changes(self.now, answered=whole)
+        store.put_statistics(said)
+        store.set(
+            statistics_at=self.now,
+            statistics_boot=boot,
+            statistics_since=before.get("statistics_since") if whole else self.now,
+        )
+
+
+def _moved(earlier: Optional[str], later: str) -> bool:
+    """Return whether counters tell of use: a new row, or higher ones; lower ones began again and tell nothing."""
+    return earlier is None or (earlier != later and not _went_back(earlier, later))
+
+
+def _went_back(earlier: str, later: str) -> bool:
+    """Return whether counters began again."""
+    return any(float(a) > float(b) for a, b in zip(earlier.split(), later.split()))
+
+
+# =====================================================================================================================
+# PART TWO: what only reads the database
+# =====================================================================================================================
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Match: which account row did the server choose?
+# ---------------------------------------------------------------------------------------------------------------------
+#
+# The rules are those of sql/sql_acl.cc (find_user_or_anon, acl_user_compare, compare_hostname, calc_ip) and
+# sql/sql_acl_getsort.inl of MariaDB 10.5 to 11.8: the rows of the user and the anonymous ones are sorted by how
+# specific their host patterns are, and the first that the client's name or address matches is chosen.  The log gives
+# the client's host as the server showed it: the resolved name or, without a name, the address.  A name hides the
+# address, so rows that an address may match, and that stand before the first row that the name matches, may have been
+# chosen: a possible match only.
+
+
+class Match(NamedTuple):
+    """The rows that the server may have chosen for a login, most specific first.
+
+    `certain` is true for exactly one row when nothing that the server knew is hidden from us.
+    """
+
+    rows: tuple[AccountRow, ...]
+    certain: bool
+
+
+def ipv4_number(text: bytes) -> Optional[int]:
+    """Return a dotted IPv4 address as a number, None for anything else (sql/sql_acl.cc, calc_ip)."""
+    parts = text.split(b".")
+    if len(parts) != 4 or not all(part.isdigit() and int(part) < 256 for part in parts):
+        return None
+    return int.from_bytes(bytes(map(int, parts)), "big")
+
+
+def is_address(host: bytes) -> bool:
+    """Return whether a client host is an IP address: a host name has no colon and is not four numbers."""
+    return b":" in host or ipv4_number(host) is not None
+
+
+def pattern_parts(host: bytes) -> list[str]:
+    r"""Split a host pattern into runs of `%`, single `_`, and characters, each after its backslash if it has one."""
+    return re.findall(r"%+|\\?.", host.decode("latin-1"), re.DOTALL)
+
+
+def _as_glob(part: str) -> str:
+    if part[0] == "%":
+        return "*"
+    return "?" if part == "_" else re.sub(r"[*?[]", r"[\g<0>]", part[-1])
+
+
+def pattern_rank(host: bytes, longest: int) -> tuple[int, int, int, int]:
+    """Return what the server sorts host patterns by: the lower, the more specific; all zeros without a wildcard.
+
+    `longest` is the width of the Host column in characters.  Source: sql/sql_acl_getsort.inl, get_magic_sort.
+    """
+    parts = pattern_parts(host)
+    wild = [place for place, part in enumerate(parts) if part[0] in "%_"]
+    prefix = wild[0] if wild else 0
+    single = parts.count("_")
+    many = len(wild) - single
+    free = max(longest - len(parts) + many, 0) if many else 0
+    many, single = min(many, 31), min(single, 31)
+    return (free * 2 + 1, many, single, prefix) if free > single else (single * 2, free, many, prefix)
+
+
+class HostPattern:
+    """One host pattern of account rows, ready to be compared with client hosts."""
+
+    def __init__(self, host: bytes) -> None:
+        text = host.lower() or b"%"
+        globs = [*map(_as_glob, pattern_parts(text))]
+        self.net = _netmask(text)
+        self.literal = self._like = None
+        if "*" in globs or "?" in globs:
+            # fnmatch's expressions never try a stretch twice, however many wildcards there are.
+            self._like = re.compile(fnmatch.translate("".join(globs)).encode("latin-1"))
+        elif not self.net:
+            self.literal = re.sub(rb"\\(.)", rb"\1", text, flags=re.DOTALL)
+        # The pattern without escapes; but a backslash stays before a literal `%` or `_`, which no address has.
+        self._plain = re.sub(rb"\\([^%_])", rb"\1", text)
+        # Such rows are ignored by a server with skip_name_resolve (sql_acl.cc, hostname_requires_resolving).
+        self.needs_names = text != b"localhost" and not re.search(rb"[:%_/]|^[0-9.]*\Z", text)
+
+    def matches(self, host: bytes) -> bool:
+        """Compare with a client's name or address in lower case (sql/sql_acl.cc, compare_hostname)."""
+        if self.net:
+            number = ipv4_number(host)
+            return number is not None and number & self.net[1] == self.net[0]
+        return self._like.match(host) is not None if self._like else host == self.literal
+
+    def may_match_hidden_address(self) -> bool:
+        """Return whether some client that has a name may match by its address; true when in doubt."""
+        if self.net:
+            return self.net[0] & self.net[1] == self.net[0]
+        if self.literal is not None:
+            # The name of these two is always localhost (sql/hostname.cc).
+            return is_address(self.literal) and self.literal not in (b"127.0.0.1", b"::1")
+        octet = rb"(?:25[0-5]|2[0-4]\d|1?\d?\d|[\d%_]*[%_][\d%_]*)"
+        # An IPv6 address with a name is global (2000::/3), local (fc00::/7, fe80::/10) or NAT64's (64:ff9b::/96).
+        ipv6 = rb"(?:[23:%_]|f[cd%_]|fe[89ab%_]|6[4%_])[0-9a-f:%_]*"
+        return re.fullmatch(rb"%b(?:\.%b){0,3}|%b" % (octet, octet, ipv6), self._plain) is not None
+
+    def within(self, other: "HostPattern") -> bool:
+        """Return whether the other is a netmask that admits every address that this pattern admits."""
+        if not other.net:
+            return False
+        octets = list(itertools.takewhile(bytes.isdigit, self._plain.split(b".")[:4]))
+        around = sum(int(octet) << 24 - 8 * i for i, octet in enumerate(octets))
+        net, mask = self.net or (around, -1 << 32 - 8 * len(octets))
+        return mask & other.net[1] == other.net[1] and net & other.net[1] == other.net[0]
+
+
+def _netmask(text: bytes) -> Optional[tuple[int, int]]:
+    """Return (network, mask) of `ip/netmask`, else None, also for a zero mask (sql_acl.cc, update_hostname)."""
+    net, mask = (ipv4_number(part) for part in text.partition(b"/")[::2])
+    return (net, mask) if net is not None and mask else None
+
+
+def _readings_of(host: bytes) -> tuple[bytes, ...]:
+    """Return a client host as it may be meant: from 12.0.1 on the end of a bare IPv6 address may be a port."""
+    address, _, last = host.rpartition(b":")
+    whole = b"::" in address or address.count(b":") == 7
+    return (host, address) if whole and last.isdigit() else (host,)
+
+
+def _folded(name: bytes) -> str:
+    text = unicodedata.normalize("NFD", name.decode("utf-8", "backslashreplace"))
+    return "".join(char for char in text if not unicodedata.combining(char)).lower()
+
+
+class AccountMatcher:
+    """Finds the account rows for (user, client host) pairs of the log; rows are sorted once per user."""
+
+    def __init__(
+        self,
+        rows: Iterable[AccountRow],
+        skip_name_resolve: bool,
+        server_version: str = "",
+        appeared: Optional[Mapping[AccountRow, int]] = None,
+        skip_since: int = 0,
+    ) -> None:
+        """Take the accounts without roles.
+
+        `appeared` holds the instant at which a row was first seen, for rows that an earlier inventory lacked:
+        before that instant the server may have chosen the next row. Before `skip_since` the server may have
+        resolved names, whatever it does now.
+        """
+        self._skip_name_resolve, self._skip_since = skip_name_resolve, skip_since
+        self._appeared = appeared or {}
+        old = re.match(r"(?:5|10\.[0-5])\b", server_version) is not None
+        self._longest_host = 60 if old else 255
+        # Servers before 12.0.1 log no port.
+        self._ports = re.match(r"(?:5|10|11)\.", server_version) is None
+        self._by_user: dict[bytes, list[AccountRow]] = {}
+        self._patterns: dict[bytes, HostPattern] = {}
+        for row in rows:
+            self._by_user.setdefault(row.user, []).append(row)
+            if row.host not in self._patterns:
+                self._patterns[row.host] = HostPattern(row.host)
+        # The audit plugin cuts a long name: it logs the first bytes, then the length's low byte.
+        cut, long = (64, 64) if old else (132, 133)
+        self._logged_as: dict[bytes, list[bytes]] = {}
+        for user in sorted(self._by_user):
+            if len(user) >= long:
+                self._logged_as.setdefault(user[:cut] + bytes([len(user) & 255]), []).append(user)
+        self._sorted: dict[bytes, list[tuple[AccountRow, HostPattern, bool]]] = {}
+
+    def match(self, user: bytes, client_host: bytes, seen: Optional[int] = None) -> Match:
+        """Return the rows for a login at the instant `seen`; an empty client host stands for any host."""
+        long_names = self._logged_as.get(user, [])
+        rows: dict[AccountRow, None] = {}
+        for name in (*long_names, user):
+            for host in _readings_of(client_host.lower()) if self._ports else (client_host.lower(),):
+                rows.update(dict.fromkeys(self._possible(name, host, seen)))
+        return Match(tuple(rows), len(rows) == 1 and not long_names)
+
+    def named(self, user: bytes) -> Match:
+        """Return the rows of a user name as the user statistics fold it: letter case and accents do not count there."""
+        rows = [row for name, mine in self._by_user.items() if _folded(name) == _folded(user) for row in mine]
+        return Match(tuple(rows), len(rows) == 1)
+
+    def _possible(self, user: bytes, host: bytes, seen: Optional[int]) -> Iterator[AccountRow]:
+        """Yield the rows that may have been chosen, up to the first that would surely have been."""
+        clients: set[tuple[bytes, ...]] = {(host,)}
+        resolved = not self._skip_name_resolve or (seen is not None and seen < self._skip_since)
+        if host == b"localhost" and resolved:
+            # It was the socket or TCP (sql/hostname.cc).
+            clients |= {(host, b"127.0.0.1"), (host, b"::1")}
+        hidden = host != b"localhost" and not is_address(host)
+        literals = {None}.union(*clients)
+        for row, pattern, by_hidden_address in self._candidates(user if user in self._by_user else b""):
+            if not hidden and (pattern.literal not in literals or (self._skip_name_resolve and pattern.needs_names)):
+                continue
+            matched = {client for client in clients if any(map(pattern.matches, client))}
+            if matched or not host or (hidden and by_hidden_address):
+                yield row
+            if host and (seen is None or seen >= self._appeared.get(row, seen)):
+                clients -= matched
+                if not clients:
+                    return
+
+    def _candidates(self, user: bytes) -> list[tuple[AccountRow, HostPattern, bool]]:
+        """Return the user's and the anonymous rows as the server sorts them, and if a hidden address may reach each."""
+        if user in self._sorted:
+            return self._sorted[user]
+        rows = self._by_user.get(user, []) + (self._by_user.get(b"", []) if user else [])
+        # Equal ones go by the pattern's text, backwards; the anonymous row wins only if it is strictly more specific.
+        rows.sort(reverse=True)
+        rows.sort(key=lambda row: (pattern_rank(row.host, self._longest_host), not row.user))
+        candidates = self._sorted[user] = []
+        hosts: set[bytes] = set()
+        nets: list[HostPattern] = []
+        for row in rows:
+            pattern = self._patterns[row.host]
+            covered = row.host in hosts or any(map(pattern.within, nets))
+            candidates.append((row, pattern, not covered and pattern.may_match_hidden_address()))
+            if row in self._appeared:
+                continue
+            hosts.add(row.host)
+            if pattern.net:
+                nets.append(pattern)
+        return candidates
 
 
 def load_accounts_file(path: str, now: int) -> Inventory:
@@ -2758,8 +4327,6 @@ def load_accounts_file(path: str, now: int) -> Inventory:
 
     Raises InventoryError that names the file.
     """
-    import json
-
     try:
         with open(path, "rb") as file:
             data = json.loads(file.read().decode("utf-8"))
@@ -2800,7 +4367,7 @@ def _account_of_file(item: Any) -> Account:
 
 
 def _members(data: Any, *wanted: tuple[str, type, Any]) -> list[Any]:
-    """Give members of a JSON object by name, type and default (`...`: there is none); null counts as absent."""
+    """Return members of a JSON object by name, type and default (`...`: there is none); null counts as absent."""
     if not isinstance(data, dict):
         raise InventoryError("an object {...} is needed")
     values = []
@@ -2825,55 +4392,30 @@ def _instant(text: str) -> int:
     return int(stamp.timestamp())
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Names made visible
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
+# Assessment: which accounts may go, and why
+# ---------------------------------------------------------------------------------------------------------------------
 
-
-def visible(name: bytes) -> str:
-    r"""Show a name: control, format and separator characters as \xNN or \uNNNN, other bytes as \xNN."""
-    return visible_text(name.decode("utf-8", "surrogateescape"))
-
-
-def visible_text(text: str) -> str:
-    r"""Do the same for text; a blank at either end shows as \x20."""
-    if text.isprintable() and text[:1] != " " != text[-1:]:
-        return text
-    shown = "".join(map(_visible_char, text))
-    return re.sub(r"^ +| +\Z", lambda blanks: r"\x20" * len(blanks[0]), shown)
-
-
-def _visible_char(char: str) -> str:
-    code = ord(char)
-    if char.isprintable():
-        return char
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no text
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def visible_account(row: AccountRow) -> str:
-    """Show an account as user@host."""
-    return f"{visible(row.user)}@{visible(row.host)}"
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Verdict: which accounts may go, and why
-# ---------------------------------------------------------------------------------------------------------
+# Older than this, an inventory or a run no longer tells the present state.
+FRESH_SECONDS = 2 * DAY
+# Stamps may be this far ahead of our clock (another clock, an hour of daylight saving) before we doubt them.
+CLOCK_SLACK = HOUR
+SYSTEM_USERS = frozenset({b"root", b"mysql", b"mariadb.sys"})
+STATED = "stated by the operator"
 
 
 class Evidence(NamedTuple):
     """What tells that an account was used; instants in epoch seconds, `host` the client's host.
 
-    Of kind 'proxied' user and host are those of the account row that was acted as.
-    An empty host of kind 'change user' or 'open session' means that the client's host is not known.
-    `certain` is false where it may have been the use of another account.
+    Of kind 'proxied' user and host are those of the account row that was acted as; 'user statistics' have no host.
+    Of kind 'change user' or 'open session' an empty host means that the client's host is not known.  `certain` is
+    false where it may have been another account's use.
     """
 
     kind: str
     user: bytes
     host: bytes
-    first_seen: int | None
+    first_seen: Optional[int]
     last_seen: int
     certain: bool = True
 
@@ -2887,18 +4429,27 @@ class Suspect(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """A stretch of time for which log records were lost."""
+    """A stretch of time for which log records were lost, or may have been."""
 
     began: int
     ended: int
     reason: str = ""
 
 
+class Watched(NamedTuple):
+    """A stretch of time in which no login was missed, and what proves it."""
+
+    began: int
+    ended: int
+    proof: str
+    detail: str = ""
+
+
 class Knowledge(NamedTuple):
     """Everything the verdict rests on, as stored; instants in epoch seconds, None if never.
 
-    `source` is 'server', 'file' or 'none' (no inventory was ever taken). `appeared` holds the accounts that
-    an earlier inventory lacked, `skip_since` is the instant at which skip_name_resolve was last changed.
+    `source` is 'server', 'file' or 'none' (no inventory was ever taken).  `appeared` holds the accounts that an
+    earlier inventory lacked, `skip_since` is the instant at which skip_name_resolve was last changed.
     """
 
     source: str = "none"
@@ -2906,37 +4457,64 @@ class Knowledge(NamedTuple):
     evidence: tuple[Evidence, ...] = ()
     suspects: tuple[Suspect, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    watched: tuple[Watched, ...] = ()
     proxies: tuple[Proxy, ...] = ()
-    definers: Mapping[AccountRow, int] | None = None
+    definers: Optional[Mapping[AccountRow, int]] = None
     appeared: Mapping[AccountRow, int] = {}
     skip_since: int = 0
     settings: Mapping[str, str] = {}
-    tracking_since: int | None = None
-    last_record: int | None = None
-    last_run: int | None = None
-    inventory_at: int | None = None
+    tracking_since: Optional[int] = None
+    last_record: Optional[int] = None
+    first_heartbeat: Optional[int] = None
+    last_run: Optional[int] = None
+    last_error: str = ""
+    inventory_at: Optional[int] = None
     inventory_error: str = ""
+    heartbeat_error: str = ""
     sessions_complete: bool = False
-    own_account: AccountRow | None = None
+    own_account: Optional[AccountRow] = None
     unparsed: int = 0
+
+
+class Terms(NamedTuple):
+    """The user's terms of a verdict.
+
+    `days` of the window, patterns of accounts to keep, since when all logins are in the logs by the operator's word,
+    seconds of the window that may be unwatched, and days locked before an account may be dropped.
+    """
+
+    days: int = 90
+    excludes: tuple[str, ...] = ()
+    stated_since: Optional[int] = None
+    tolerated: int = 0
+    drop_after: int = 30
+
+
+def terms_of(config: Config) -> Terms:
+    """Return the terms that the options give."""
+    return Terms(config.days, config.exclude, config.stated_since, config.tolerate_holes * 60, config.drop_after)
 
 
 class AccountVerdict(NamedTuple):
     """The answer for one account; `removable` means: stale or never, and nothing speaks against it.
 
     `evidence` are the kinds of record that tell of use, `client_hosts` those that used it, newest first.
+    `droppable`: it was locked long enough, and nobody asked for it; `stage` says in words how a locked account
+    stands.
     """
 
     account: Account
     verdict: str
     removable: bool
-    last_seen: int | None
-    first_seen: int | None
+    last_seen: Optional[int]
+    first_seen: Optional[int]
     last_seen_certain: bool
     evidence: tuple[str, ...]
     client_hosts: tuple[bytes, ...]
     keep_reasons: tuple[str, ...]
     reasons: tuple[str, ...]
+    droppable: bool = False
+    stage: str = ""
 
     @property
     def name(self) -> str:
@@ -2944,25 +4522,100 @@ class AccountVerdict(NamedTuple):
         return visible_account(self.account.row)
 
 
+def visible_account(row: AccountRow) -> str:
+    """Return an account as user@host, fit to be shown."""
+    return f"{visible(row.user)}@{visible(row.host)}"
+
+
+class Coverage:
+    """For which part of the window it is shown that no login was missed."""
+
+    def __init__(self, knowledge: Knowledge, now: int, terms: Terms) -> None:
+        self.now, self.start, self.tolerated_seconds = now, now - terms.days * DAY, terms.tolerated
+        proven = list(knowledge.watched) if knowledge.source == "server" else []
+        first = knowledge.first_heartbeat if knowledge.source == "server" else knowledge.last_run
+        stated = terms.stated_since
+        self.gaps = knowledge.gaps
+        if stated is not None and first is not None and stated < first and knowledge.source != "none":
+            proven = [*self._without_gaps(stated, first), *proven]
+        self.intervals = sorted(proven)
+        self.until = max((one.ended for one in proven), default=None)
+        self.holes = self.holes_since(self.start)
+
+    def _without_gaps(self, began: int, ended: int) -> Iterator[Watched]:
+        """Yield what was stated, without what is known to be lost."""
+        for gap in self.gaps:
+            if gap.began < ended and gap.ended > began:
+                if gap.began > began:
+                    yield Watched(began, gap.began, STATED)
+                began = max(began, gap.ended)
+        if began < ended:
+            yield Watched(began, ended, STATED)
+
+    def _holes(self, at: int) -> Iterator[Gap]:
+        for one in self.intervals:
+            if one.began > at:
+                yield self._hole(at, one.began)
+            at = max(at, one.ended)
+        # The time since the last run is not a hole: the next one will prove it.
+        if self.now - at > FRESH_SECONDS:
+            yield self._hole(at, self.now)
+
+    def _hole(self, began: int, ended: int) -> Gap:
+        reasons = [gap.reason for gap in self.gaps if gap.began < ended and gap.ended > began]
+        return Gap(began, ended, "; ".join(dict.fromkeys(reasons)))
+
+    def holes_since(self, start: int) -> list[Gap]:
+        """Return the times since an instant that are not watched."""
+        return list(self._holes(start))
+
+    @property
+    def unwatched(self) -> int:
+        """Seconds of the window that are not watched."""
+        return sum(hole.ended - hole.began for hole in self.holes)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the window is watched, but for what the user tolerates."""
+        return bool(self.intervals) and self.unwatched <= self.tolerated_seconds
+
+    @property
+    def share(self) -> float:
+        """The share of the window that is watched."""
+        return 1 - min(1.0, self.unwatched / max(1, self.now - self.start))
+
+    @property
+    def stated_share(self) -> float:
+        """The share of the window that is watched by the operator's word."""
+        stated = (one for one in self.intervals if one.proof == STATED)
+        return sum(max(0, one.ended - max(one.began, self.start)) for one in stated) / max(1, self.now - self.start)
+
+    @property
+    def since(self) -> Optional[int]:
+        """Since when there is no hole up to now."""
+        return max((hole.ended for hole in self.holes), default=self.start) if self.intervals else None
+
+
 class Report(NamedTuple):
     """The verdicts and what they rest on: `problems` forbid to call accounts unused, `notes` tell."""
 
     now: int
-    window_days: int
+    terms: Terms
     knowledge: Knowledge
+    coverage: Coverage
     accounts: tuple[AccountVerdict, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     @property
-    def window_start(self) -> int:
-        """The instant at which the window begins."""
-        return self.now - self.window_days * DAY
+    def window_days(self) -> int:
+        """The length of the window."""
+        return self.terms.days
 
     @property
-    def gaps(self) -> int:
-        """The number of gaps that reach into the window."""
-        return sum(gap.ended >= self.window_start for gap in self.knowledge.gaps)
+    def window_start(self) -> int:
+        """The instant at which the window begins."""
+        return self.now - self.terms.days * DAY
 
     @property
     def server(self) -> str:
@@ -2972,30 +4625,29 @@ class Report(NamedTuple):
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """The number of accounts of each verdict."""
-        return Counter(item.verdict for item in self.accounts)
+        """The number of accounts of each verdict; roles are none."""
+        return Counter(item.verdict for item in self.accounts if not item.account.is_role)
 
     @property
     def removable(self) -> list[AccountVerdict]:
         """The accounts that may go."""
         return [item for item in self.accounts if item.removable]
 
-    def only(self, verdicts: Sequence[str]) -> Report:
+    def only(self, verdicts: Sequence[str]) -> "Report":
         """Keep the accounts with one of these verdicts; none given keeps all."""
         return self._replace(accounts=tuple(a for a in self.accounts if not verdicts or a.verdict in verdicts))
 
 
-def judge(knowledge: Knowledge, now: int, window_days: int, excludes: Sequence[str] = ()) -> Report:
-    """Give the verdict on every account.
-
-    `now` in epoch seconds; `excludes` are account patterns (user or user@host, with the wildcards * and ?).
-    """
+def assess(knowledge: Knowledge, now: int, terms: Terms = Terms()) -> Report:  # noqa: B008 - it is immutable
+    """Return the verdict on every account; `now` in epoch seconds."""
     if not knowledge.accounts:
         # Without any inventory the names of the log are shown, with the client's host in place of a host pattern.
-        names = dict.fromkeys((item.user, item.host) for item in knowledge.evidence if item.kind != "change user")
+        names = dict.fromkeys(
+            (item.user, item.host) for item in knowledge.evidence if item.kind in ("login", "imported", "proxied")
+        )
         knowledge = knowledge._replace(accounts=tuple(itertools.starmap(Account, names)))
-    case = _Judge(knowledge, now, now - window_days * DAY, excludes)
-    judged = tuple(sorted(map(case.account, knowledge.accounts), key=_most_actionable))
+    case = _Assessment(knowledge, now, terms)
+    accounts = tuple(sorted(map(case.account, knowledge.accounts), key=_most_actionable))
     notes = []
     if knowledge.source == "file":
         notes.append("accounts taken from a file; not checked: open sessions, definers, audit settings")
@@ -3005,83 +4657,116 @@ def judge(knowledge: Knowledge, now: int, window_days: int, excludes: Sequence[s
         notes.append("not checked: definers of routines, views, triggers and events")
     if case.unmatched:
         notes.append(f"logins of {case.unmatched} (user, client host) pairs match no account that exists now")
-    return Report(now, window_days, knowledge, judged, tuple(case.problems), tuple(notes))
+    notes += [f"the exclude pattern {visible_text(pattern)} matches no account" for pattern in case.idle_excludes()]
+    notes += notes_of_coverage(case.coverage)
+    return Report(now, terms, knowledge, case.coverage, accounts, tuple(case.problems), tuple(notes))
 
 
-def _most_actionable(item: AccountVerdict) -> tuple[bool, int, int, bytes, bytes]:
+def notes_of_coverage(coverage: Coverage) -> Iterator[str]:
+    """Yield what the coverage rests on besides proof, and what was seen in passing."""
+    if coverage.holes and coverage.is_whole:
+        yield f"{coverage.unwatched // 60} minutes of the window were not watched; that is tolerated (TolerateHoles)"
+    stated = [one for one in coverage.intervals if one.proof == STATED]
+    if stated:
+        yield f"watched from {_day(stated[0].began)} to {_day(stated[-1].ended)}: {STATED} (WatchedSince)"
+    taken = {one.detail for one in coverage.intervals if one.detail and one.ended > coverage.start}
+    yield from sorted(taken)[:3]
+
+
+def _most_actionable(item: AccountVerdict) -> tuple[bool, bool, int, int, bytes, bytes]:
     order = VERDICTS.index(item.verdict)
-    return (not item.removable, order, item.last_seen or 0, item.account.user, item.account.host)
+    return (item.account.is_role, not item.removable, order, item.last_seen or 0, item.account.user, item.account.host)
 
 
 # Why the absence of logins would prove nothing: of the tracker, the inventory and the server's settings.
 
 
-def _tracking_problems(knowledge: Knowledge, now: int, start: int) -> Iterator[str]:
-    since, until = knowledge.tracking_since, knowledge.last_run
-    if since is None or until is None:
-        yield "nothing was tracked yet"
+def _tracking_problems(knowledge: Knowledge, now: int) -> Iterator[str]:
+    until = knowledge.last_run
+    if knowledge.tracking_since is None or until is None:
+        yield "nothing was tracked yet" + _why(knowledge.last_error)
         return
-    if since > start:
-        yield f"tracking began {_day(since)}, after the window's start {_day(start)}"
     if now - until > FRESH_SECONDS:
-        yield f"the last successful run was {_day(until)}"
+        yield f"the last successful run was {_day(until)}" + _why(knowledge.last_error)
     if until > now + CLOCK_SLACK:
         yield f"the last run is stamped in the future, {_day(until)}: the clock is not to be trusted"
-    for gap in knowledge.gaps:
-        if gap.ended >= start:
-            yield f"log records are missing from {_day(gap.began)} to {_day(gap.ended)}" + _why(gap.reason)
 
 
-def _inventory_problems(knowledge: Knowledge, now: int) -> Iterator[str]:
+def _coverage_problems(knowledge: Knowledge, coverage: Coverage, terms: Terms) -> Iterator[str]:
+    if coverage.is_whole or knowledge.source == "none":
+        return
+    reach = (
+        f", nor in the logs before, which reach back to {_day(knowledge.tracking_since)}"
+        if knowledge.tracking_since
+        else ""
+    )
+    if not coverage.intervals:
+        how = (
+            "Inventory, or WatchedSince"
+            if knowledge.source == "file"
+            else "two inventories whose own logins are found in the log"
+        )
+        yield f"nothing of the window is proven to be watched (that takes {how}){_why(knowledge.heartbeat_error)}"
+        return
+    since = coverage.since or coverage.now
+    days = (coverage.now - since) // DAY
+    # Your word counts up to the first heartbeat.
+    helps = terms.stated_since is None and coverage.holes[-1].began < (knowledge.first_heartbeat or coverage.now)
+    word = ", or now by WatchedSince if your word covers it" if helps else ""
+    yield (
+        f"watched without a hole for {days} days, since {_day(since)}: not seen in these{reach};"
+        f" can be decided on {_day(since + terms.days * DAY)}{word}"
+    )
+    for hole in coverage.holes[-3:]:
+        yield f"not watched from {_minute(hole.began)} to {_minute(hole.ended)}" + _why(hole.reason)
+
+
+def inventory_problems(knowledge: Knowledge, now: int) -> Iterator[str]:
+    """Yield why the list of accounts is not to be relied on."""
     taken, why = knowledge.inventory_at, _why(knowledge.inventory_error)
     if knowledge.source == "none" or taken is None:
         yield "the server was never asked for its accounts" + why
     elif knowledge.source == "server":
         if why:
             yield "the last inventory failed" + why
+        if knowledge.heartbeat_error:
+            yield f"the last inventory proved nothing{_why(knowledge.heartbeat_error)}"
         if abs(now - taken) > FRESH_SECONDS:
             yield f"the inventory is of {_day(taken)}"
         if not knowledge.sessions_complete:
             yield "other accounts' open sessions are not visible (needed: GRANT PROCESS ON *.*)"
 
 
-def _audit_problems(knowledge: Knowledge) -> Iterator[str]:
-    if knowledge.source != "server":
-        return
-    setting = knowledge.settings.get
-    if setting("audit_plugin") != "ACTIVE":
+def audit_problems(settings: Mapping[str, str]) -> Iterator[str]:
+    """Yield why the server's settings let no login be seen now."""
+    if settings.get("audit_plugin") != "ACTIVE":
         yield "the audit plugin is not active on the server"
         return
-    if setting("server_audit_logging", "").upper() != "ON":
+    if settings.get("server_audit_logging", "").upper() != "ON":
         yield "server_audit_logging is OFF"
-    elif setting("server_audit_active", "ON").upper() != "ON":
+    elif settings.get("server_audit_active", "ON").upper() != "ON":
         yield "the audit plugin cannot write its log (Server_audit_active is OFF)"
-    events = setting("server_audit_events", "").upper().replace(" ", "")
+    events = settings.get("server_audit_events", "").upper().replace(" ", "")
     if events and "CONNECT" not in events.split(","):
         yield f"server_audit_events is {visible_text(events)}: logins are not logged"
-    failed = setting("server_audit_writes_failed", "0")
-    if failed != "0":
-        yield f"the audit plugin failed to write {visible_text(failed)} records (Server_audit_writes_failed)"
-    # Each inventory is itself a login: a log silent for days is not the one that the server writes.
-    taken, last = knowledge.inventory_at, knowledge.last_record
-    if taken is not None and (last is None or last < taken - FRESH_SECONDS):
-        log = visible_text(setting("server_audit_current_log", "")) or "another place"
-        yield f"the log that is read has no newer record than {_day(last) or 'none'}, though the server writes to {log}"
 
 
 def _why(reason: str) -> str:
     return f" ({visible_text(reason)})" if reason else ""
 
 
-class _Judge:
+class _Assessment:
     """One pass over all accounts: the evidence laid on the account rows, then row by row the verdict."""
 
-    def __init__(self, knowledge: Knowledge, now: int, start: int, excludes: Sequence[str]) -> None:
-        self.knowledge, self.now, self.start, self.excludes = knowledge, now, start, excludes
+    def __init__(self, knowledge: Knowledge, now: int, terms: Terms) -> None:
+        self.knowledge, self.now, self.terms = knowledge, now, terms
+        self.start = now - terms.days * DAY
+        self.coverage = Coverage(knowledge, now, terms)
         self.problems = [
-            *_tracking_problems(knowledge, now, start),
-            *_inventory_problems(knowledge, now),
-            *_audit_problems(knowledge),
+            *_tracking_problems(knowledge, now),
+            *inventory_problems(knowledge, now),
+            *(audit_problems(knowledge.settings) if knowledge.source == "server" else ()),
+            *_coverage_problems(knowledge, self.coverage, terms),
         ]
         self._matcher = AccountMatcher(
             (account.row for account in knowledge.accounts if not account.is_role),
@@ -3094,9 +4779,9 @@ class _Judge:
         self._use: dict[AccountRow, list[Evidence]] = {}
         self._nameless: list[Evidence] = []
         for item in knowledge.evidence:
-            if item.kind != "change user":
+            if item.kind not in ("change user", "recent change"):
                 self._lay_on_rows(item)
-            elif item.last_seen >= start:
+            elif item.last_seen >= self.start:
                 self._nameless.append(item)
         for account, proxied in knowledge.proxies:
             # A session that acts for another account shows under its own name: it may be the use of both.
@@ -3105,7 +4790,14 @@ class _Judge:
                     acting = item._replace(kind="possible open session", certain=False)
                     self._use.setdefault(proxied, []).append(acting)
         self._changes: dict[bytes, dict[AccountRow, Evidence]] = {}
-        self._suspected = {row for item in knowledge.suspects if item.seen >= start for row in self._rows(*item).rows}
+        self._suspected = {
+            row for item in knowledge.suspects if item.seen >= self.start for row in self._rows(*item).rows
+        }
+
+    def idle_excludes(self) -> list[str]:
+        """Return the patterns of Exclude that match no account."""
+        rows = [account.row for account in self.knowledge.accounts]
+        return [pattern for pattern in self.terms.excludes if not any(excluded(row, pattern) for row in rows)]
 
     def _rows(self, user: bytes, host: bytes, seen: int) -> Match:
         if self.knowledge.source == "none":
@@ -3117,25 +4809,32 @@ class _Judge:
         kind, user, host, first, last, _ = item
         if self.now < last <= self.now + CLOCK_SLACK:
             last = self.now
-        rows, certain = (
-            ((AccountRow(user, host),), True) if kind == "proxied" else self._rows(user, host, item.last_seen)
-        )
-        if kind == "imported":
-            # The Go program also counted lines that were no logins: what was taken over from it is possible use.
+        rows: tuple[AccountRow, ...] = (AccountRow(user, host),)
+        certain = True
+        if kind == "proxied":
+            pass
+        elif kind == "user statistics":
+            rows, certain = self._matcher.named(user)
+        else:
+            rows, certain = self._rows(user, host, item.last_seen)
+        if kind in ("imported", "earlier session"):
+            # The Go program also counted lines that were no logins; and the record of a session's end alone may be
+            # forged.
             certain = False
         elif not certain:
             kind = f"possible {kind}"
         found = Evidence(kind, user, b"" if kind == "proxied" else host, first, last, certain)
         for row in rows:
             self._use.setdefault(row, []).append(found)
-        self.unmatched += not rows
+        self.unmatched += not rows and item.kind != "user statistics"
 
     def account(self, account: Account) -> AccountVerdict:
-        """Judge one account."""
+        """Assess one account."""
         seen = sorted(self._use.get(account.row, ()), key=lambda item: item.last_seen, reverse=True)
         past = [item for item in seen if item.last_seen <= self.now]
         verdict, reasons = self._verdict(account, seen, past)
         keep = self._keep_reasons(account)
+        droppable, stage = self._stage(account, seen, keep)
         return AccountVerdict(
             account=account,
             verdict=verdict,
@@ -3147,6 +4846,8 @@ class _Judge:
             client_hosts=tuple(dict.fromkeys(item.host for item in seen if item.host)),
             keep_reasons=keep,
             reasons=tuple(reasons),
+            droppable=droppable,
+            stage=stage,
         )
 
     def _verdict(self, account: Account, seen: list[Evidence], past: list[Evidence]) -> tuple[str, list[str]]:
@@ -3154,29 +4855,39 @@ class _Judge:
         if past and past[0].last_seen >= self.start:
             return "active", [last_use]
         doubts = [*self._doubts(account, seen), *self.problems]
+        if past and past[0].last_seen >= self.start - HOUR:
+            doubts.insert(0, "its last session may have lasted into the window")
         if doubts:
             return "unknown", doubts
+        basis = [note for note in notes_of_coverage(self.coverage) if "tolerated" in note or STATED in note]
         if past:
-            return "stale", [f"no use since {_day(self.start)}, all of it watched; {last_use}"]
-        return "never", [f"no use since tracking began {_day(self.knowledge.tracking_since or self.now)}"]
+            return "stale", [f"no use since {_day(self.start)}, all of it watched; {last_use}", *basis]
+        since = min(self.start, self.knowledge.tracking_since or self.start)
+        return "never", [f"no use since {_day(since)}, the window all watched", *basis]
 
     def _doubts(self, account: Account, seen: list[Evidence]) -> Iterator[str]:
-        """Tell why this account, without use in the window, cannot be called unused."""
+        """Yield why this account, without use in the window, cannot be called unused."""
+        if account.is_role:
+            yield "a role cannot log in"
         if seen and seen[0].last_seen > self.now:
             yield f"a record of it is stamped in the future, {_day(seen[0].last_seen)}"
         known = account.known_since
         # A login before the window proves that the account is that old, unless it came (back) since.
         old = account.row not in self.knowledge.appeared and any(item.certain for item in seen)
-        if (known is None or known > self.start) and not old:
-            yield "the account is known only since " + ("now" if known is None else _day(known))
+        # Without a proof for the window, that stands once, above all accounts.
+        told = self.coverage.is_whole or account.row in self.knowledge.appeared
+        if (known is None or known > self.start) and not old and (told or not self.problems):
+            since = "now" if known is None else _day(known)
+            decided = (known or self.now) + self.terms.days * DAY
+            yield f"the account is known only since {since}: it can be decided on {_day(decided)}"
         change = self._nameless_changes(account.user).get(account.row)
         if change:
             client = visible(change.host) or "an unknown host"
             when = _day(change.last_seen)
-            yield f"a session from {client} changed its user {when}, the log does not say to whom"
+            yield f"a session from {client} changed its user {when}, the log does not say to whom (userstat would tell)"
 
     def _nameless_changes(self, user: bytes) -> Mapping[AccountRow, Evidence]:
-        """Give a change of user that each of the user's rows admits, and that may have been to it."""
+        """Return a change of user that each of the user's rows admits, and that may have been to it."""
         if user not in self._changes:
             self._changes[user] = {
                 row: item
@@ -3193,25 +4904,46 @@ class _Judge:
             "system account": account.user in SYSTEM_USERS,
             "conntracker's own account": knowledge.own_account == row,
             f"definer of {objects} object" + "s" * (objects != 1): objects,
-            "excluded": any(excluded(row, pattern) for pattern in self.excludes),
+            "excluded": any(excluded(row, pattern) for pattern in self.terms.excludes),
             "named by a suspect record": row in self._suspected,
             "the server was not asked": knowledge.source != "server",
             "definers not known": knowledge.source == "server" and knowledge.definers is None,
         }
         return tuple(reason for reason, holds in reasons.items() if holds)
 
+    def _stage(self, account: Account, seen: list[Evidence], keep: tuple[str, ...]) -> tuple[bool, str]:
+        """Return whether a locked account may be dropped, and how it stands in words."""
+        since = account.locked_since
+        if not account.locked or since is None:
+            return False, ""
+        asked = [item for item in seen if item.last_seen >= since]
+        days = (self.now - since) // DAY
+        stage = f"locked {days} days"
+        if asked:
+            clients = {item.host for item in asked}
+            stage += (
+                f", asked for from {len(clients)} client{'s' * (len(clients) != 1)}, last {_use_in_words(asked[0])}"
+            )
+        long = days >= self.terms.drop_after
+        watched = (
+            bool(self.coverage.intervals)
+            and self.coverage.intervals[0].began <= since
+            and not self.coverage.holes_since(since)
+        )
+        reasons = inventory_problems(self.knowledge, self.now), _tracking_problems(self.knowledge, self.now)
+        current = not any(True for _ in itertools.chain(*reasons, audit_problems(self.knowledge.settings)))
+        change = self._nameless_changes(account.user).get(account.row)
+        unsure = change is not None and change.last_seen >= since
+        return long and not asked and watched and current and not keep and not unsure, stage
+
 
 def excluded(row: AccountRow, pattern: str) -> bool:
-    """Tell if an account pattern (user or user@host, wildcards * and ?) names the account."""
+    """Return whether a pattern (user or user@host, wildcards * and ?) names the account; a user may hold an @."""
     user, at, host = pattern.rpartition("@")
-    if not at:
-        user, host = pattern, "*"
-    return _like(row.user, user) and _like(row.host.lower(), host.lower())
+    return _like(row.user, pattern) or (bool(at) and _like(row.user, user) and _like(row.host.lower(), host.lower()))
 
 
 def _like(name: bytes, pattern: str) -> bool:
-    import fnmatch
-
     # fnmatch has `[...]` too, which is a plain character in account names.
     wanted = pattern.replace("[", "[[]").encode("utf-8", "surrogateescape").decode("latin-1")
     return fnmatch.fnmatchcase(name.decode("latin-1"), wanted)
@@ -3223,197 +4955,80 @@ def _use_in_words(item: Evidence) -> str:
     return f"{item.kind} {_day(item.last_seen)}{client}{other}"
 
 
-def _day(instant: int | None) -> str:
+def _day(instant: Optional[int]) -> str:
     return utc(instant)[:10]
 
 
-def utc(instant: int | None) -> str:
-    """Give an instant (epoch seconds) as 2026-01-31T00:00:00Z, None as '', one that no calendar has as the number."""
-    if instant is None:
-        return ""
-    try:
-        stamp = datetime.fromtimestamp(instant, timezone.utc)
-    except (OverflowError, ValueError, OSError):
-        return str(instant)
-    return stamp.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Report writers
-# ---------------------------------------------------------------------------------------------------------
-
-
-def write_report(report: Report, form: str) -> str:
-    """Give the report as text in one of the forms that FORMATS allows."""
-    writers = {
-        "table": table_report,
-        "json": json_report,
-        "csv": csv_report,
-        "prometheus": prometheus_report,
-        "sql": sql_report,
-    }
-    return writers[form](report)
-
-
-def table_report(report: Report) -> str:
-    """Give the report for people: 100 columns, what may go first, each account's reasons below it."""
-    knowledge = report.knowledge
-    source = {"server": "of the server", "file": "of a file", "none": "none"}[knowledge.source]
-    age = "" if knowledge.inventory_at is None else f", {_age(report.now - knowledge.inventory_at)} old"
-    width = max([20, *(len(item.name) for item in report.accounts if len(item.name) <= 44)])
-    totals = ", ".join(f"{report.counts[verdict]} {verdict}" for verdict in VERDICTS)
-    lines = [
-        *_wrapped("server: ", report.server or "not asked"),
-        f"tracking: since {_minute(knowledge.tracking_since)}, until {_minute(knowledge.last_run)} (UTC)",
-        f"window: {report.window_days} days, since {_minute(report.window_start)}",
-        f"gaps in the window: {report.gaps or 'none'}",
-        f"inventory: {source}{age}",
-        *_wrapped("problem: ", *report.problems),
-        *_wrapped("note: ", *report.notes),
-        "",
-        f"  {'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE",
-    ]
-    for item in report.accounts:
-        lines += _table_rows(item, width, report.problems)
-    lines += ["", f"{len(report.accounts)} accounts: {totals}; {len(report.removable)} removable (*)"]
-    return "\n".join(map(str.rstrip, lines)) + "\n"
-
-
-def _table_rows(item: AccountVerdict, width: int, problems: Sequence[str]) -> Iterator[str]:
-    mark = "* " if item.removable else "  "
-    name = item.name
-    if len(name) > width:
-        yield from _wrapped(mark, name)
-        mark, name = "  ", ""
-    seen = "-" if item.last_seen is None else _minute(item.last_seen) + "?" * (not item.last_seen_certain)
-    line = f"{mark}{name:{width}}  {item.verdict:8} {seen:17} {len(item.client_hosts):5}  "
-    evidence, room = ", ".join(item.evidence) or "-", TABLE_WIDTH - len(line)
-    yield line + (evidence if len(evidence) <= room else evidence[: max(room - 2, 0)] + "..")
-    # What holds for every account stands once, in the header.
-    why = [reason for reason in item.reasons if reason not in problems]
-    if len(why) < len(item.reasons):
-        why.append("the problems above")
-    more = len(item.client_hosts) - SHOWN_HOSTS
-    hosts = ", ".join(map(visible, item.client_hosts[:SHOWN_HOSTS])) + (f" and {more} more" if more > 0 else "")
-    facts = ["locked"] * bool(item.account.locked) + ["expired"] * bool(item.account.expired)
-    below = {"hosts": hosts, "why": "; ".join(why), "keep": "; ".join(item.keep_reasons), "is": ", ".join(facts)}
-    for label, text in below.items():
-        if text:
-            yield from _wrapped(f"      {label}: ", text)
-
-
-def _wrapped(label: str, *texts: str) -> Iterator[str]:
-    """Label long texts, and break them at blanks, or anywhere in a long word, to the table's width."""
-    room = TABLE_WIDTH - len(label)
-    for text in texts:
-        start, rest = label, text
-        while len(rest) > room:
-            cut = rest.rfind(" ", room // 2, room + 1)
-            cut = room if cut < 0 else cut
-            yield start + rest[:cut]
-            start, rest = " " * len(label), rest[cut:].lstrip()
-        yield start + rest
-
-
-def _minute(instant: int | None) -> str:
+def _minute(instant: Optional[int]) -> str:
     return utc(instant)[:16].replace("T", " ") or "never"
 
 
-def _age(seconds: int) -> str:
-    for size, unit in ((DAY, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+# ---------------------------------------------------------------------------------------------------------------------
+# Output: tables, JSON, CSV, metrics and SQL
+# ---------------------------------------------------------------------------------------------------------------------
+
+SHOWN_HOSTS = 5
+TABLE_WIDTH = 100
+REPORT_SCHEMA = 1
 
 
-def json_report(report: Report) -> str:
-    """Give the report for programs, schema 1; instants are UTC.
+def emit(text: str, path: str = "", *, encoding: str = "") -> None:
+    """Write text to stdout, or all at once to a file, by way of a temporary one beside it.
 
-    Names are as the server stores them; `user_hex`/`host_hex` are added where the bytes are not UTF-8.
+    What the encoding of stdout does not have is escaped.  Raises ConntrackerError that says what is wrong; a reader
+    that has gone ends it quietly.
     """
-    import json
+    try:
+        if not path:
+            if sys.stdout is None:
+                raise ConntrackerError("output: stdout is closed")
+            sys.stdout.buffer.write(text.encode(encoding or sys.stdout.encoding or "utf-8", "backslashreplace"))
+            sys.stdout.flush()
+            return
+        folder, name = os.path.split(os.path.abspath(path))
+        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+                file.write(text)
+                os.fchmod(file.fileno(), 0o644)
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ConntrackerError(f"output: {visible_text(path or 'stdout')}: {error.strerror}") from None
 
-    knowledge = report.knowledge
-    setting = knowledge.settings.get
-    named = ("hostname", "version", "datadir", "system_time_zone")
-    data = {
-        "schema": REPORT_SCHEMA,
-        "generated_at": utc(report.now),
-        "server": {
-            **{name: visible_text(setting(name, "")) or None for name in named},
-            "skip_name_resolve": setting("skip_name_resolve", "").upper() in ("ON", "1"),
-        },
-        "tracking": {
-            "since": utc(knowledge.tracking_since) or None,
-            "until": utc(knowledge.last_run) or None,
-            "last_record": utc(knowledge.last_record) or None,
-            "gaps": [
-                {"began": utc(gap.began), "ended": utc(gap.ended), "reason": visible_text(gap.reason)}
-                for gap in knowledge.gaps
-            ],
-        },
-        "inventory": {
-            "source": knowledge.source,
-            "taken_at": utc(knowledge.inventory_at) or None,
-            "definers_known": knowledge.definers is not None,
-            "sessions_complete": knowledge.sessions_complete,
-        },
-        "window_days": report.window_days,
-        "window_start": utc(report.window_start),
-        "problems": report.problems,
-        "notes": report.notes,
-        "accounts": [
-            {**_facts(item), **_json_name("user", item.account.user), **_json_name("host", item.account.host)}
-            for item in report.accounts
-        ],
-    }
+
+def wrapped(label: str, *texts: str) -> list[str]:
+    """Return long texts behind a label, broken to the table's width."""
+    indent = " " * len(label)
+    fill = functools.partial(textwrap.wrap, width=TABLE_WIDTH, initial_indent=label, subsequent_indent=indent)
+    return [line for text in texts for line in fill(text, break_on_hyphens=False)]
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as a table; the first is the head."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in rows)
+
+
+def json_text(data: Mapping[str, Any]) -> str:
+    """Return data as JSON."""
     return json.dumps(data, indent=2) + "\n"
 
 
-def _json_name(key: str, name: bytes) -> dict[str, str]:
-    try:
-        return {key: name.decode("utf-8")}
-    except UnicodeDecodeError:
-        return {key: visible(name), f"{key}_hex": name.hex()}
-
-
-def _facts(item: AccountVerdict) -> dict[str, Any]:
-    """Give all that is told of an account, for programs."""
-    facts: dict[str, Any] = {**item.account._asdict(), **item._asdict()}
-    del facts["account"]
-    facts.update({name: utc(facts[name]) or None for name in ("last_seen", "first_seen", "known_since")})
-    newest = [visible(host) for host in item.client_hosts[:SHOWN_HOSTS]]
-    facts["client_hosts"] = {"count": len(item.client_hosts), "newest": newest}
-    return facts
-
-
-def csv_report(report: Report) -> str:
-    """Give one line per account (RFC 4180), no field of which a spreadsheet takes for a formula."""
-    rows = []
-    for item in report.accounts:
-        facts = _facts(item)
-        hosts = facts["client_hosts"]
-        user, host = visible(item.account.user), visible(item.account.host)
-        rows.append(
-            {**facts, "user": user, "host": host, "client_hosts": hosts["count"], "newest_hosts": hosts["newest"]}
-        )
-    return csv_text(
-        "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence,"
-        "keep_reasons,reasons",
-        rows,
-    )
-
-
 def csv_text(header: str, rows: Iterable[Mapping[str, Any]]) -> str:
-    """Write the columns of a header and of each row."""
+    """Return a header and its columns of each row (RFC 4180); no spreadsheet takes a field for a formula."""
     import csv
     import io
 
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    columns = header.split(",")
-    writer.writerow(columns)
-    writer.writerows([_not_a_formula(_cell(row[column])) for column in columns] for row in rows)
+    names = header.split(",")
+    writer.writerow(names)
+    writer.writerows([_not_a_formula(_cell(row[name])) for name in names] for row in rows)
     return out.getvalue()
 
 
@@ -3428,20 +5043,202 @@ def _not_a_formula(value: str) -> str:
     return "'" + value if value[:1] and value[0] in "'=+-@|\t\r\n\uff1d\uff0b\uff0d\uff20" else value
 
 
+# The stored logins.
+
+
+def accounts_text(store: Store, form: str) -> str:
+    """Return the stored logins, in TimeLocation."""
+    rows = [
+        {
+            "user": decoded(user),
+            "host": decoded(host),
+            "first_seen": store.show(first) if first else "",
+            "last_seen": store.show(last) if last else "",
+            "source": "suspect" if reason else "log" if seen else "imported",
+            "note": reason or "",
+        }
+        for user, host, first, last, seen, reason in store.logins()
+    ]
+    if form == "json":
+        return json_text({"schema": 1, "accounts": rows})
+    shown = [{name: visible_text(value) for name, value in row.items()} for row in rows]
+    if form == "csv":
+        return csv_text("user,host,first_seen,last_seen,source,note", shown)
+    return columns(
+        [["USER", "HOST", "FIRST SEEN", "LAST SEEN", "SOURCE", "NOTE"], *(list(row.values()) for row in shown)]
+    )
+
+
+# The report.
+
+
+def table_report(report: Report) -> str:
+    """Return the report for people: what may go first, each account's reasons below it."""
+    knowledge, coverage = report.knowledge, report.coverage
+    source = {"server": "of the server", "file": "of a file", "none": "none"}[knowledge.source]
+    age = "" if knowledge.inventory_at is None else f", {age_text(report.now - knowledge.inventory_at)} old"
+    listed = [item for item in report.accounts if not item.account.is_role]
+    roles = [visible(item.account.user) for item in report.accounts if item.account.is_role]
+    width = max([20, *(len(item.name) for item in listed if len(item.name) <= 44)])
+    totals = ", ".join(f"{report.counts[verdict]} {verdict}" for verdict in VERDICTS)
+    share = f"{coverage.share:.1%} of the window" if coverage.intervals else "nothing proven"
+    lines = [
+        *wrapped("server: ", report.server or "not asked"),
+        f"tracking: since {_minute(knowledge.tracking_since)}, until {_minute(knowledge.last_run)} (UTC)",
+        f"window: {report.window_days} days, since {_minute(report.window_start)}",
+        f"watched: {share}; holes in it: {len(coverage.holes) or 'none'}",
+        f"inventory: {source}{age}",
+        *wrapped("problem: ", *report.problems),
+        *wrapped("note: ", *report.notes),
+        "",
+        f"  {'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE",
+    ]
+    for item in listed:
+        lines += _table_rows(item, width, report.problems)
+    lines += ["", f"{len(listed)} accounts: {totals}; {len(report.removable)} removable (*)"]
+    lines += wrapped("roles, which cannot log in: ", ", ".join(roles)) if roles else []
+    return "\n".join(map(str.rstrip, lines)) + "\n"
+
+
+def _table_rows(item: AccountVerdict, width: int, problems: Sequence[str]) -> Iterator[str]:
+    mark, name = "* " if item.removable else "  ", item.name
+    if len(name) > width:
+        yield from wrapped(mark, name)
+        mark, name = "  ", ""
+    seen = "-" if item.last_seen is None else _minute(item.last_seen) + "?" * (not item.last_seen_certain)
+    line = f"{mark}{name:{width}}  {item.verdict:8} {seen:17} {len(item.client_hosts):5}  "
+    evidence, room = ", ".join(item.evidence) or "-", TABLE_WIDTH - len(line)
+    yield line + (evidence if len(evidence) <= room else evidence[: max(room - 2, 0)] + "..")
+    # What holds for every account stands once, in the header.
+    why = [reason for reason in item.reasons if reason not in problems]
+    if len(why) < len(item.reasons) and why:
+        why.append("the problems above")
+    more = len(item.client_hosts) - SHOWN_HOSTS
+    hosts = ", ".join(map(visible, item.client_hosts[:SHOWN_HOSTS])) + (f" and {more} more" if more > 0 else "")
+    facts = [item.stage or "locked"] * bool(item.account.locked) + ["expired"] * bool(item.account.expired)
+    below = {"hosts": hosts, "why": "; ".join(why), "keep": "; ".join(item.keep_reasons), "is": ", ".join(facts)}
+    for label, text in below.items():
+        if text:
+            yield from wrapped(f"      {label}: ", text)
+
+
+def age_text(seconds: int) -> str:
+    """Return a duration in its largest unit."""
+    for size, unit in ((DAY, "d"), (HOUR, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def json_report(report: Report) -> str:
+    """Return the report for programs, schema 1; instants are UTC.
+
+    Names are as the server stores them; `user_hex`/`host_hex` are added where the bytes are not UTF-8.
+    """
+    knowledge, coverage = report.knowledge, report.coverage
+    setting = knowledge.settings.get
+    named = ("hostname", "version", "datadir", "system_time_zone")
+    return json_text(
+        {
+            "schema": REPORT_SCHEMA,
+            "generated_at": utc(report.now),
+            "server": {
+                **{name: visible_text(setting(name, "")) or None for name in named},
+                "skip_name_resolve": setting("skip_name_resolve", "").upper() in ("ON", "1"),
+            },
+            "tracking": {
+                "since": utc(knowledge.tracking_since) or None,
+                "until": utc(knowledge.last_run) or None,
+                "last_record": utc(knowledge.last_record) or None,
+                "gaps": [_json_gap(gap) for gap in knowledge.gaps],
+            },
+            "watched": [
+                {"began": utc(one.began), "ended": utc(one.ended), "proof": one.proof, "detail": one.detail}
+                for one in coverage.intervals
+            ],
+            "holes": [_json_gap(hole) for hole in coverage.holes],
+            "watched_share": round(coverage.share if coverage.intervals else 0.0, 4),
+            "holes_tolerated": bool(coverage.holes) and coverage.is_whole,
+            "inventory": {
+                "source": knowledge.source,
+                "taken_at": utc(knowledge.inventory_at) or None,
+                "definers_known": knowledge.definers is not None,
+                "sessions_complete": knowledge.sessions_complete,
+            },
+            "window_days": report.window_days,
+            "window_start": utc(report.window_start),
+            "problems": report.problems,
+            "notes": report.notes,
+            "accounts": [
+                {**_facts(item), **_json_name("user", item.account.user), **_json_name("host", item.account.host)}
+                for item in report.accounts
+            ],
+        }
+    )
+
+
+def _json_gap(gap: Gap) -> dict[str, str]:
+    return {"began": utc(gap.began), "ended": utc(gap.ended), "reason": visible_text(gap.reason)}
+
+
+def _json_name(key: str, name: bytes) -> dict[str, str]:
+    try:
+        return {key: name.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {key: visible(name), f"{key}_hex": name.hex()}
+
+
+def _facts(item: AccountVerdict) -> dict[str, Any]:
+    """Return all that is told of an account, for programs."""
+    facts: dict[str, Any] = {**item.account._asdict(), **item._asdict()}
+    del facts["account"]
+    instants = ("last_seen", "first_seen", "known_since", "locked_since")
+    facts.update({name: utc(facts[name]) or None for name in instants})
+    newest = [visible(host) for host in item.client_hosts[:SHOWN_HOSTS]]
+    facts["client_hosts"] = {"count": len(item.client_hosts), "newest": newest}
+    return facts
+
+
+def csv_report(report: Report) -> str:
+    """Return one line per account."""
+    rows = []
+    for item in report.accounts:
+        facts = _facts(item)
+        hosts = facts["client_hosts"]
+        names = {"user": visible(item.account.user), "host": visible(item.account.host)}
+        rows.append({**facts, **names, "client_hosts": hosts["count"], "newest_hosts": hosts["newest"]})
+    return csv_text(
+        "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence,"
+        "keep_reasons,reasons,stage",
+        rows,
+    )
+
+
 def prometheus_report(report: Report) -> str:
-    """Give gauges for node_exporter's textfile collector: no names, no stamps, a fixed number of series."""
-    knowledge = report.knowledge
+    """Return gauges for node_exporter's textfile collector: no names, no stamps, a fixed number of series."""
+    knowledge, coverage = report.knowledge, report.coverage
     lines = ["# HELP conntracker_accounts Accounts by verdict.", "# TYPE conntracker_accounts gauge"]
     lines += [f'conntracker_accounts{{verdict="{verdict}"}} {report.counts[verdict]}' for verdict in VERDICTS]
     # What each tells, behind its name.
     metrics = {
         "accounts_removable Accounts that are stale or never used, with nothing to keep them.": len(report.removable),
+        "accounts_locked Accounts that are locked.": sum(bool(item.account.locked) for item in report.accounts),
         "window_seconds Length of the window in which an account must be used to be active.": report.window_days * DAY,
+        "watched_ratio Share of the window that is watched.": round(coverage.share if coverage.intervals else 0.0, 6),
+        "stated_ratio Share of the window that is watched by the operator's word alone (WatchedSince).": round(
+            coverage.stated_share, 6
+        ),
+        "tolerated_seconds Seconds of the window that are not watched, which is tolerated (TolerateHoles).": (
+            coverage.unwatched if coverage.is_whole else 0
+        ),
+        "holes Stretches of the window that are not watched.": len(coverage.holes),
         "tracking_start_timestamp_seconds Time of the oldest record read.": knowledge.tracking_since,
         "last_record_timestamp_seconds Time of the newest record read.": knowledge.last_record,
         "last_run_timestamp_seconds Time of the last successful run.": knowledge.last_run,
         "inventory_timestamp_seconds Time at which the server was last asked for its accounts.": knowledge.inventory_at,
-        "gaps Stretches within the window whose records are lost.": report.gaps,
+        "gaps Stretches within the window whose records are lost.": sum(
+            gap.ended >= report.window_start for gap in knowledge.gaps
+        ),
         "problems Reasons for which no account is called unused.": len(report.problems),
         "suspect_records Login records that may be forged or torn.": len(knowledge.suspects),
         "unparsed_records Records that could not be read.": knowledge.unparsed,
@@ -3457,38 +5254,58 @@ def prometheus_report(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def sql_report(report: Report) -> str:
-    """Give a script that locks the removable accounts, for review; the undo follows it as comments."""
-    lines = _sql_header(report, "lock")
+# SQL, for review.
+
+
+def lock_sql(report: Report) -> str:
+    """Return a script that locks the removable accounts; the undo follows it as comments."""
+    lines = _sql_header(report, "lock", len(report.removable))
     for item in report.removable:
-        statement = "-- already locked:" if item.account.locked else sql_statement(item.account.row, "LOCK") + " --"
+        statement = "-- already locked:" if item.account.locked else f"{alter_user(item.account.row, 'LOCK')} --"
         lines.append(f"{statement} {item.name}: {item.verdict}; {'; '.join(item.reasons)}")
     lines += ["", "-- To undo:", *(f"-- {line}" for line in _unlock_lines(report))]
     return "\n".join(lines) + "\n"
 
 
-def sql_undo_report(report: Report) -> str:
-    """Give the script that undoes sql_report."""
-    return "\n".join([*_sql_header(report, "unlock"), *_unlock_lines(report)]) + "\n"
+def unlock_sql(report: Report) -> str:
+    """Return the script that undoes lock_sql."""
+    return "\n".join([*_sql_header(report, "unlock", len(report.removable)), *_unlock_lines(report)]) + "\n"
 
 
-def _sql_header(report: Report, what: str) -> list[str]:
+def drop_sql(report: Report) -> str:
+    """Return a script that drops the accounts that were locked long enough and never asked for."""
+    dropped = [item for item in report.accounts if item.droppable]
+    lines = _sql_header(report, "drop", len(dropped))
+    lines.append("-- First, the backup from which they can be made again:  mariadb-dump --system=users > users.sql")
+    for item in dropped:
+        last = f"last use {_minute(item.last_seen)}" if item.last_seen is not None else "never used"
+        since = f"{item.stage} since {_day(item.account.locked_since)}, watched all the time, never asked for"
+        lines.append(f"{_sql_of(item.account.row, 'DROP USER {}')} -- {item.name}: {since}; {last}")
+    return "\n".join(lines) + "\n"
+
+
+def _sql_header(report: Report, what: str, count: int) -> list[str]:
     return [
-        f"-- conntracker: {what} {len(report.removable)} unused accounts of {report.server or 'an unknown server'}",
-        f"-- judged {utc(report.now)}, window {report.window_days} days; for review, nothing was run",
+        f"-- conntracker: {what} {count} unused accounts of {report.server or 'an unknown server'}",
+        f"-- assessed {utc(report.now)}, window {report.window_days} days; for review, nothing was run",
         "SET NAMES utf8mb4;",
     ]
 
 
 def _unlock_lines(report: Report) -> Iterator[str]:
-    """Give the statements for all but the accounts that were locked before: they stay so."""
+    """Yield the statements for all but the accounts that were locked before: they stay so."""
     for item in report.removable:
         if not item.account.locked:
-            yield f"{sql_statement(item.account.row, 'UNLOCK')} -- {item.name}"
+            yield f"{alter_user(item.account.row, 'UNLOCK')} -- {item.name}"
 
 
-def sql_statement(row: AccountRow, action: str) -> str:
-    """Give ALTER USER for any name, right with and without NO_BACKSLASH_ESCAPES and ANSI_QUOTES.
+def alter_user(row: AccountRow, action: str) -> str:
+    """Return ALTER USER for any name."""
+    return _sql_of(row, f"ALTER USER {{}} ACCOUNT {action}")
+
+
+def _sql_of(row: AccountRow, form: str) -> str:
+    """Return a statement on any account, right with and without NO_BACKSLASH_ESCAPES and ANSI_QUOTES.
 
     Backslashes and quotes go into backquotes, which know no escape but themselves doubled; a name with
     characters that do not show goes into hex, so that the script has one statement a line and hides nothing.
@@ -3504,1177 +5321,833 @@ def sql_statement(row: AccountRow, action: str) -> str:
     if shows and not set(user + host) & set("'\\"):
         account = f"'{user}'@'{host}'"
     else:
-        account = "`{}`@`{}`".format(user.replace("`", "``"), host.replace("`", "``"))
-    statement = f"ALTER USER {account} ACCOUNT {action}"
+        account = f"{_backquoted(user)}@{_backquoted(host)}"
+    statement = form.format(account)
     return f"{statement};" if shows else f"EXECUTE IMMEDIATE CONVERT(x'{statement.encode().hex()}' USING utf8mb4);"
 
 
-def write_atomically(path: str, text: str, mode: int = 0o644) -> None:
-    """Write a file by a temporary file and a rename in the same folder, so that no reader sees half of it.
+# ---------------------------------------------------------------------------------------------------------------------
+# Fleet: one answer over several servers
+# ---------------------------------------------------------------------------------------------------------------------
+#
+# Servers of one group share their accounts by replication: an account of theirs is unused only if each of them was
+# watched and none saw it.
 
-    Raises ConntrackerError that names the file.
+
+class Server(NamedTuple):
+    """A server of the fleet, by its database; `replication` says how it replicates, `size` among how many at least."""
+
+    name: str
+    group: str
+    report: Report
+    replication: str
+    size: int
+
+
+def load_servers(paths: Iterable[str], config: Config, now: int) -> list[Server]:
+    """Return the servers of databases, or of folders of them; of two databases of one server the newer one counts."""
+    files = [
+        found
+        for path in paths
+        for found in (sorted(glob.glob(f"{glob.escape(path)}/*.sqlite")) if os.path.isdir(path) else [path])
+    ]
+    if not files:
+        raise DatabaseError(f"{', '.join(paths)}: no database there: name files, or folders with *.sqlite in them")
+    servers: dict[str, Server] = {}
+    for path in files:
+        if not os.path.exists(path):
+            raise DatabaseError(f"{path}: no such database")
+        store = Store(path, config.time_format_db, config.time_location, write=False)
+        server = _server_of(assess(store.knowledge(), now, terms_of(config)), store.get("server_group") or "", path)
+        known = servers.get(server.name)
+        if known is None or (known.report.knowledge.last_run or 0) < (server.report.knowledge.last_run or 0):
+            servers[server.name] = server
+    return list(servers.values())
+
+
+def _server_of(report: Report, group: str, path: str) -> Server:
+    setting = report.knowledge.settings.get
+    port = setting("port", "3306")
+    name = visible_text(setting("hostname") or os.path.splitext(os.path.basename(path))[0]) + (
+        f":{port}" if port != "3306" else ""
+    )
+    nodes, replicas = int(setting("wsrep_cluster_size") or 0), int(setting("slaves_connected") or 0)
+    if nodes > 1:
+        return Server(name, group or name, report, f"Galera node, one of {nodes}", nodes)
+    if int(setting("slaves_running") or 0):
+        return Server(name, group or name, report, "replica", 2 + replicas)
+    return Server(name, group or name, report, f"primary of {replicas}" if replicas else "", 1 + replicas)
+
+
+def fleet_data(servers: Sequence[Server], missing: Sequence[str], now: int, terms: Terms) -> dict[str, Any]:
+    """Return the report over several servers, schema 2; `missing` are the names of those that gave no database."""
+    groups = {server.group: [one for one in servers if one.group == server.group] for server in servers}
+    stand = [f"{name}: no database was given: nothing is removable" for name in missing]
+    accounts = []
+    for group, mine in groups.items():
+        lacking = [
+            f"{one.name} is {one.replication or 'alone'}: databases of {one.size} servers are needed, {len(mine)} given"
+            for one in mine
+            if one.size > len(mine)
+        ]
+        stand += lacking
+        stand += [f"{one.name}: {problem}" for one in mine for problem in one.report.problems]
+        rows: dict[AccountRow, list[tuple[Server, AccountVerdict]]] = {}
+        for one in mine:
+            for item in one.report.accounts:
+                rows.setdefault(item.account.row, []).append((one, item))
+        accounts += [_fleet_account(group, found, [*missing, *lacking]) for found in rows.values()]
+    accounts.sort(
+        key=lambda row: (not row["removable"], VERDICTS.index(row["verdict"]), row["last_seen"] or "", row["user"])
+    )
+    going = [row for row in accounts if row["removable"]]
+    where = len({name for row in going for name in row["servers"]})
+    return {
+        "schema": 2,
+        "generated_at": utc(now),
+        "window_days": terms.days,
+        "window_start": utc(now - terms.days * DAY),
+        "sentence": f"{len(going)} of {len(accounts)} accounts may go, on {where} of {len(servers)} servers,"
+        f" as of {_minute(now)} UTC.",
+        "problems": list(dict.fromkeys(stand)),
+        "groups": [
+            {"name": name, "servers": [one.name for one in mine], "missing": list(missing), "run_on": _run_on(mine)}
+            for name, mine in groups.items()
+        ],
+        "servers": [*map(_fleet_server, servers), *({**_MISSING_SERVER, "name": name} for name in missing)],
+        "accounts": accounts,
+    }
+
+
+def _run_on(servers: Sequence[Server]) -> str:
+    """Return the server on which a group's SQL must run: the primary, or any Galera node."""
+    return max(servers, key=lambda one: (one.replication != "replica", one.name)).name
+
+
+_MISSING_SERVER: dict[str, Any] = {
+    "group": "",
+    "version": "",
+    "missing": True,
+    "ignored": False,
+    "replication": "",
+    "watched": [],
+    "holes": [],
+    "watched_share": 0.0,
+    "tracking": {"since": None, "until": None},
+    "inventory": {"taken_at": None, "error": ""},
+    "problems": ["no database was given"],
+    "notes": [],
+}
+
+
+def _fleet_server(server: Server) -> dict[str, Any]:
+    data = json.loads(json_report(server.report))
+    whole = server.report.coverage.is_whole
+    inventory = {
+        "taken_at": data["inventory"]["taken_at"],
+        "error": visible_text(server.report.knowledge.inventory_error),
+    }
+    return {
+        "name": server.name,
+        "group": server.group,
+        "version": data["server"]["version"] or "",
+        "missing": False,
+        "ignored": False,
+        "replication": server.replication,
+        "watched": data["watched"],
+        "holes": [{**hole, "tolerated": whole} for hole in data["holes"]],
+        "watched_share": data["watched_share"],
+        "tracking": {key: data["tracking"][key] for key in ("since", "until")},
+        "inventory": inventory,
+        "problems": data["problems"],
+        "notes": data["notes"],
+    }
+
+
+def _fleet_account(group: str, rows: Sequence[tuple[Server, AccountVerdict]], lacking: Sequence[str]) -> dict[str, Any]:
+    """Put together what the servers of a group say of one account: used anywhere is used."""
+    server, newest = max(rows, key=lambda row: row[1].last_seen or 0)
+    verdicts = {item.verdict for _, item in rows}
+    verdict = next(verdict for verdict in ("active", "unknown", "stale", "never") if verdict in verdicts)
+    reasons = [
+        f"{one.name}: {reason}" if len(rows) > 1 else reason
+        for one, item in rows
+        for reason in item.reasons
+        if item.verdict == verdict
+    ]
+    keep = dict.fromkeys(
+        [
+            *(reason for _, item in rows for reason in item.keep_reasons),
+            *(f"judged without: {name}" for name in lacking),
+        ]
+    )
+    hosts = dict.fromkeys(visible(host) for _, item in rows for host in item.client_hosts)
+    facts = _facts(newest)
+    return {
+        **{
+            key: facts[key]
+            for key in ("last_seen", "last_seen_certain", "first_seen", "locked", "locked_since", "is_role", "stage")
+        },
+        **_json_name("user", newest.account.user),
+        **_json_name("host", newest.account.host),
+        "group": group,
+        "verdict": verdict,
+        "removable": verdict in ("stale", "never") and not keep,
+        "last_server": server.name if newest.last_seen is not None else None,
+        "evidence": list(dict.fromkeys(kind for _, item in rows for kind in item.evidence)),
+        "client_hosts": {"count": len(hosts), "newest": list(hosts)[:SHOWN_HOSTS]},
+        "servers": [one.name for one, _ in rows],
+        "keep_reasons": list(keep),
+        "reasons": reasons,
+    }
+
+
+def fleet_sql(data: Mapping[str, Any], group: Mapping[str, Any]) -> str:
+    """Return the script that locks a group's removable accounts, for review; it must run on one server alone."""
+    mine = [row for row in data["accounts"] if row["group"] == group["name"] and row["removable"]]
+    lines = [
+        f"-- conntracker: lock {len(mine)} unused accounts of {group['name']}; to be run on {group['run_on']} alone",
+        f"-- assessed {data['generated_at']}, window {data['window_days']} days; for review, nothing was run",
+        "SET NAMES utf8mb4;",
+    ]
+    for row in mine:
+        names = (
+            bytes.fromhex(row[f"{key}_hex"]) if f"{key}_hex" in row else row[key].encode() for key in ("user", "host")
+        )
+        account = AccountRow(*names)
+        statement = "-- already locked:" if row["locked"] else f"{alter_user(account, 'LOCK')} --"
+        lines.append(f"{statement} {visible_account(account)}: {row['verdict']}; {'; '.join(row['reasons'])}")
+    return "\n".join(lines) + "\n"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Page: the report for people
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+# On a screen the accounts are laid out as grids, so that the browser skips what is not on the screen
+# (content-visibility does nothing for rows of a table), and a narrow screen shows cards. On paper they are a table.
+PAGE_STYLE = """
+:root { --ink: #1c2126; --soft: #59626b; --line: #dfe2e6; --paper: #fff; --shade: #edeff2; --link: #0b5cb8;
+  --good: #2f7f5e; --warn: #8f5500; --bad: #b42b22; --gone: #dd9a94; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --ink: #e4e7ea; --soft: #a3acb5; --line: #31373d; --paper: #15181b; --shade: #292e34; --link: #82baff;
+    --good: #4fa57f; --warn: #dca048; --bad: #ee8379; --gone: #8d4a45; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem clamp(1rem, 3vw, 3rem) 4rem; max-width: 96rem; color: var(--ink);
+  background: var(--paper); font: 0.9375rem/1.45 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
+h1 { margin: 0 0 0.7rem; font-size: clamp(1.35rem, 2.4vw, 1.75rem); line-height: 1.25; letter-spacing: -0.01em; }
+h2 { margin: 2.5rem 0 0.7rem; font-size: 1.125rem; }
+p, ul, dl, dd { margin: 0; }  ul { padding-left: 1.2rem; }
+bdi { font: 0.9em ui-monospace, "DejaVu Sans Mono", monospace; }
+small, caption, summary, label, thead th, .soft, .key, .lines { color: var(--soft); font-size: 0.8125rem; }
+small { display: block; }
+table { width: 100%; table-layout: fixed; border-collapse: collapse; }
+tr { border-bottom: 1px solid var(--line); }
+caption, th, td { padding: 0.55rem 1.2rem 0.55rem 0; text-align: left; }
+th, td { vertical-align: top; font-weight: inherit; overflow-wrap: anywhere; }
+thead th, dt { font-weight: 600; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.3rem 1.5rem; }
+[hidden] { display: none !important; }
+:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
+.row { display: flex; flex-wrap: wrap; gap: 0.3rem 1.5rem; padding: 0; list-style: none; }
+.row li { display: flex; align-items: center; gap: 0.5em; }
+.against li { margin-bottom: 0.3rem; }
+.against li::marker { content: "\\25b8\\00a0\\00a0"; color: var(--bad); }
+
+.mark, .coverage td:last-child { white-space: nowrap; }
+.mark::before { content: ""; display: inline-block; width: 0.75em; height: 0.75em; margin-right: 0.5em;
+  border: 0.15em var(--edge, solid); border-radius: 50%; background: var(--fill, none); color: var(--dot);
+  vertical-align: -0.1em; }
+.never { --dot: var(--bad); }  .unknown { --dot: var(--soft); --edge: dotted; }
+.stale { --dot: var(--warn); --fill: linear-gradient(0deg, currentColor 50%, #0000 50%); }
+.active { --dot: var(--good); --fill: currentColor; }
+b { margin-left: 0.4em; padding: 0.1em 0.5em; border-radius: 0.25rem; font-size: 0.8125rem; font-weight: 600;
+  color: var(--paper); background: var(--ink); }
+
+svg, .mark::before, b { print-color-adjust: exact; }
+.unseen { position: absolute; width: 0; height: 0; }
+.strip, .line { display: block; width: 100%; height: 1.3rem; border-radius: 0.2rem; background: var(--shade); }
+.strip + * { margin-top: 0.35rem; }
+.key { margin-bottom: 0.6rem; }  .key .strip { width: 1.8rem; height: 0.8rem; }
+.line { height: 0.875rem; margin-top: 0.2rem; overflow: visible; fill: var(--ink); }
+.proven { fill: var(--good); }  .stated { fill: url(#stated); }
+.tolerated { fill: url(#tolerated); stroke: var(--warn); }
+.hole { fill: url(#hole); stroke: var(--bad); }
+pattern { fill: var(--paper); stroke: var(--good); stroke-width: 2; }
+#tolerated { stroke: var(--warn); }  #hole { stroke: var(--bad); }
+.scale { display: flex; justify-content: space-between; }
+
+input, select { max-width: 85vw; padding: 0.35rem 0.6rem; border: 1px solid var(--soft); border-radius: 0.3rem;
+  color: var(--ink); background: var(--paper); font: inherit; font-size: 0.9375rem; }
+input { width: 22rem; }  label { display: grid; gap: 0.15rem; }
+button { padding: 0; border: 0; color: inherit; background: none; font: inherit; }
+button, summary { cursor: pointer; }
+button:hover, [aria-sort] button { color: var(--ink); }
+button::after { content: " \\2195" / ""; }
+[aria-sort=ascending] button::after { content: " \\2191" / ""; }
+[aria-sort=descending] button::after { content: " \\2193" / ""; }
+#shown { align-self: end; padding-bottom: 0.4rem; }
+
+@media screen {
+  #accounts, #accounts :is(caption, thead, tbody) { display: block; }
+  #accounts tr { display: grid; column-gap: 1.2rem; grid-template-columns: 2.2fr 9.5rem 2.8fr 9rem 3fr; }
+  #accounts.grouped tr { grid-template-columns: 2.2fr 1fr 9.5rem 2.8fr 9rem 3fr; }
+  #accounts :is(th, td) { min-width: 0; padding-right: 0; }
+  #accounts thead { position: sticky; top: 0; z-index: 1; background: var(--paper); }
+  #accounts tbody tr { content-visibility: auto; contain-intrinsic-size: auto 4.6rem; }
+}
+.coverage th:first-child { width: 21rem; }  .coverage th:last-child { width: 5.5rem; }
+@media screen and (max-width: 60rem) {
+  .coverage :is(table, thead, tbody) { display: block; }
+  .coverage tr, #accounts tbody tr:nth-child(n) {
+    display: grid; grid-template-columns: minmax(0, 1fr) auto; padding: 0.5rem 0; }
+  .coverage :is(th, td), #accounts tbody :is(th, td) { grid-column: 1 / -1; width: auto; padding: 0.1rem 0; }
+  .coverage tbody th, #accounts tbody th { grid-column: 1; }
+  .coverage tbody td:last-child, #accounts tbody .mark { grid-area: 1 / 2; }
+  #accounts td:empty, thead th:not(:has(button, .scale)) { display: none; }
+  #accounts thead tr:nth-child(n) { display: flex; flex-wrap: wrap; }
+  .grouped td:nth-child(2)::before { content: "group "; }
+}
+@media print {
+  @page { size: A4 landscape; margin: 12mm; }
+  @page { @bottom-right { content: counter(page) " / " counter(pages); font-size: 8pt; } }
+  :root { font-size: 9.5pt; }
+  body { max-width: none; padding: 0; }
+  h2 { break-after: avoid; }
+  tr, li { break-inside: avoid; }
+  label, button::after { display: none; }
+  button { display: contents; } /* Chromium repeats no button on the next page */
+  #accounts thead th:is(:nth-last-child(2), :nth-last-child(4)) { width: 10.5rem; }
+  ::details-content { display: block; content-visibility: visible; }
+}
+"""
+
+# The page is whole without it. It shows the controls, which hide rows and change their order.
+PAGE_SCRIPT = """
+"use strict";
+const find = id => document.getElementById(id);
+const table = find("accounts"), body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
+const text = find("text"), verdict = find("verdict"), group = find("group");
+const compare = new Intl.Collator("en", { numeric: true }).compare;
+let texts;
+
+function filter() {
+  texts ??= rows.map(row => row.textContent.toLowerCase());
+  const words = text.value.toLowerCase().split(" ");
+  let count = 0;
+  rows.forEach((row, i) => {
+    const fits = (!verdict.value || row.classList.contains(verdict.value))
+      && (!group?.value || group.value === "=" + row.cells[1].textContent)
+      && words.every(word => texts[i].includes(word));
+    row.hidden = !fits;
+    count += fits;
+  });
+  find("shown").textContent = count < rows.length ? `${count} of ${rows.length} accounts are shown.` : "";
+}
+
+// What the columns sort by, if not by their text: the rows come most actionable first, as the verdicts sort.
+const keys = { Verdict: (cell, i) => String(i), "Last use": cell => cell.querySelector("time")?.dateTime ?? "" };
+
+function sort(head, key) {
+  const sign = head.ariaSort === "ascending" ? -1 : 1, column = heads.indexOf(head);
+  heads.forEach(other => other.removeAttribute("aria-sort"));
+  head.ariaSort = sign > 0 ? "ascending" : "descending";
+  const keyed = rows.map((row, i) => [key(row.cells[column], i), row]);
+  keyed.sort((a, b) => sign * compare(a[0], b[0]));
+  for (const [, row] of keyed) body.append(row);
+}
+
+for (const head of heads.filter(head => head.textContent !== "Time line")) {
+  const key = keys[head.textContent] ?? (cell => cell.textContent);
+  if (head.textContent === "Verdict") head.ariaSort = "ascending";
+  const button = document.createElement("button");
+  button.append(...head.childNodes);
+  button.onclick = () => sort(head, key);
+  head.append(button);
+}
+for (const control of [text, verdict, group]) control?.addEventListener("input", filter);
+find("filters").hidden = false;
+filter();  // a browser may keep what was chosen when it loads the page again
+"""
+
+PAGE_KEY = {
+    "proven": "watched, proven",
+    "stated": "watched, stated by the operator",
+    "tolerated": "not watched, tolerated",
+    "hole": "not watched",
+}
+PAGE_WORDS = """<section aria-labelledby="words">
+<h2 id="words">What the words mean</h2>
+<dl>
+<dt>may go</dt><dd>never or stale, with nothing to keep it. Lock it first, drop it later.</dd>
+<dt>never</dt><dd>no use since tracking began; the whole window was watched, and the account is older than that.</dd>
+<dt>stale</dt><dd>used before, not within the window, and the whole window was watched.</dd>
+<dt>unknown</dt><dd>it cannot be said: not all of the window was watched, or use cannot be ruled out.</dd>
+<dt>active</dt><dd>used within the window, certainly or possibly.</dd>
+</dl>
+</section>"""
+_INERT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
+
+
+def html_report(data: Mapping[str, Any]) -> str:
+    """Return the JSON report's data as a page for people: one file, which loads nothing.
+
+    The accounts stand in the order given, which is most actionable first.
     """
-    import tempfile
+    window = _Span(_seconds(data["window_start"]), _seconds(data["generated_at"]))
+    grounds = _grounds(data, window)
+    names = {servers: f"ground{number}" for number, servers in enumerate(grounds)}
+    style = PAGE_STYLE + "".join(
+        f".{names[servers]} {{ background: {ground}; }}\n" for servers, ground in grounds.items()
+    )
+    # Whatever a name may hold: nothing but this style and this script takes effect, and no request is made.
+    policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(PAGE_SCRIPT)}; img-src data:"
+    sections = "\n".join([*_page_head(data), *_coverage(data, window), *_account_table(data, window, names)])
+    # The empty icon keeps browsers from requesting one.
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}; base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{_inert(data["sentence"])}</title>
+<style>{style}</style>
+</head>
+<body>
+{sections}
+{PAGE_WORDS}
+</main>
+<script>{PAGE_SCRIPT}</script>
+</body>
+</html>
+"""
 
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), mode)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            os.unlink(temporary)
-        raise ConntrackerError(f"output: {visible_text(path)}: {error.strerror}") from None
+
+def _hash(text: str) -> str:
+    """Name a style or script as a Content-Security-Policy does."""
+    import base64
+    import hashlib
+
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Status
-# ---------------------------------------------------------------------------------------------------------
+def _inert(text: str) -> str:
+    return text.translate(_INERT)
 
-STATUS_GOOD, STATUS_WARNING, STATUS_CRITICAL = 0, 1, 2
+
+def _small(text: str) -> str:
+    return f"<small>{_inert(text)}</small>" if text else ""
+
+
+def _bullets(texts: Iterable[str], kind: str) -> str:
+    return f'<ul class="{kind}">{"".join(f"<li>{_inert(text)}</li>" for text in texts)}</ul>'
+
+
+def _clock(stamp: str) -> str:
+    return stamp[:16].replace("T", " ")
+
+
+def _seconds(stamp: str) -> int:
+    # An instant that no calendar has is given as its number.
+    return int(datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() if "T" in stamp else float(stamp))
+
+
+class _Span:
+    """A stretch of time, drawn from left to right; what lies outside it is drawn at its edge."""
+
+    def __init__(self, began: int, ended: int) -> None:
+        self.began, self.ended = began, ended
+
+    def with_past(self) -> "_Span":
+        """Return the stretch of a time line, of which the window is the right two thirds."""
+        return _Span(self.began - (self.ended - self.began) // 2, self.ended)
+
+    def place(self, instant: int) -> float:
+        """Return the place of an instant in percent."""
+        return round(min(max(100 * (instant - self.began) / (self.ended - self.began), 0), 100), 1)
+
+    def bar(self, began: int, ended: int, kind: str, title: str = "") -> str:
+        """Draw a stretch, wide enough to be seen."""
+        left = min(self.place(began), 99.6)
+        width = max(self.place(ended) - left, 0.4)
+        inside = f"><title>{_inert(title)}</title></rect>" if title else "/>"
+        return f'<rect class="{kind}" x="{left:g}%" width="{width:.3g}%" height="100%"{inside}'
+
+
+def _page_head(data: Mapping[str, Any]) -> Iterator[str]:
+    counts = Counter(account["verdict"] for account in data["accounts"])
+    yield f'<header>\n<h1>{_inert(data["sentence"])}</h1>\n<ul class="row">'
+    for verdict in VERDICTS:
+        yield f'<li class="{verdict}"><span class="mark"><strong>{counts[verdict]}</strong> {verdict}</span></li>'
+    window = f"{data['window_days']} days, {data['window_start'][:10]} to {data['generated_at'][:10]}"
+    yield f'</ul>\n<p class="soft">Window: {window}. All times are UTC.</p>\n</header>\n<main>'
+    yield '<section aria-labelledby="against">\n<h2 id="against">What stands against it</h2>'
+    yield _bullets(data["problems"], "against") if data["problems"] else "<p>Nothing.</p>"
+    yield "</section>"
+
+
+def _coverage(data: Mapping[str, Any], span: "_Span") -> Iterator[str]:
+    """Draw what of the window was watched: a strip per server, with the reasons as titles and as text below."""
+    runs_sql = {group["run_on"] for group in data.get("groups", ())}
+    yield '<section class="coverage" aria-labelledby="coverage">\n<h2 id="coverage">What was watched</h2>'
+    yield '<svg class="unseen" aria-hidden="true">'
+    for kind, turn in (("stated", -45), ("tolerated", 45), ("hole", 45)):
+        size = f'width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate({turn})"'
+        yield f'<pattern id="{kind}" {size}><path stroke="none" d="M0 0H5V5H0Z"/><path d="M2.5 0V5"/></pattern>'
+    key = "".join(
+        f'<li><svg class="strip" aria-hidden="true">{span.bar(span.began, span.ended, kind)}</svg>{words}</li>'
+        for kind, words in PAGE_KEY.items()
+    )
+    thirds = (datetime.fromtimestamp(span.began + (span.ended - span.began) * n / 3, timezone.utc) for n in range(4))
+    scale = "".join(f"<span>{moment:%Y-%m-%d}</span>" for moment in thirds)
+    yield f'</svg>\n<ul class="row key">{key}</ul>\n<table>\n<thead><tr><th scope="col">Server</th>'
+    yield f'<th scope="col"><div class="scale">{scale}</div></th><th scope="col">Watched</th></tr></thead>\n<tbody>'
+    for server in data["servers"]:
+        facts = [server["version"], server["group"] and f"group {server['group']}", server["replication"]]
+        facts += ["its group's SQL runs here" * (server["name"] in runs_sql), "serves no clients" * server["ignored"]]
+        share = f"{int(server['watched_share'] * 1000) / 10:g} %"  # rounded down: 100 % is all of it
+        yield f'<tr><th scope="row"><bdi>{_inert(server["name"])}</bdi>{_small(", ".join(filter(None, facts)))}</th>'
+        yield f"<td>{_strip(server, span, data['problems'])}</td><td>{share}</td></tr>"
+    yield "</tbody>\n</table>\n</section>"
+
+
+def _strip(server: Mapping[str, Any], span: "_Span", said: Collection[str]) -> str:
+    bars = [span.bar(span.began, span.ended, "hole", "not watched")]
+    lines = [text for text in server["problems"] if not any(problem.endswith(text) for problem in said)]
+    lines += server["notes"]
+    proofs: Counter[str] = Counter()
+    for item in [*server["watched"], *server["holes"]]:
+        began, ended = _seconds(item["began"]), _seconds(item["ended"])
+        text = f"{_clock(item['began'])} to {_clock(item['ended'])}, {age_text(ended - began)}"
+        if "proof" in item:
+            kind = "stated" if item["proof"].startswith("stated") else "proven"
+            proofs[item["proof"]] += ended - began
+            text += f", watched: {item['proof']}"
+        else:
+            kind = "tolerated" if item["tolerated"] else "hole"
+            text += f", {PAGE_KEY[kind]}: {item['reason']}"
+            lines.append(text)
+        bars.append(span.bar(began, ended, kind, text))
+    watched = ", ".join(f"{age_text(seconds)} ({proof})" for proof, seconds in proofs.items())
+    text = _inert("its database is missing" if server["missing"] else f"watched: {watched or 'nothing'}")
+    picture = f'<svg class="strip" role="img" aria-label="{text}">{"".join(bars)}</svg>'
+    if not lines:
+        return f"{picture}<small>{text}</small>"
+    # A long list is folded, though not on paper.
+    return (
+        f"{picture}<details{' open' * (len(lines) <= 4)}><summary>{text}</summary>{_bullets(lines, 'lines')}</details>"
+    )
+
+
+def _servers_of(account: Mapping[str, Any]) -> tuple[str, ...]:
+    return (account["group"], *account["servers"])
+
+
+def _grounds(data: Mapping[str, Any], window: "_Span") -> dict[tuple[str, ...], str]:
+    """Return the backgrounds of the time lines: the window, and what of it was not watched on the account's servers."""
+    span = window.with_past()
+    grounds = dict.fromkeys(map(_servers_of, data["accounts"]), "")
+    for group, *names in grounds:
+        servers = [s for s in data["servers"] if s["name"] in names or (s["missing"] and s["group"] == group)]
+        stops = "#0000 33.3%"
+        for began, ended in sorted({hole for server in servers for hole in _not_watched(server, window)}):
+            left, right = span.place(began), span.place(ended)
+            # A stop at 0 stands at the one before it; so do those that overlap.
+            stops += f", var(--shade) 0 {left:g}%, var(--gone) 0 {max(right, left + 1):g}%"
+        grounds[(group, *names)] = f"linear-gradient(90deg, {stops}, var(--shade) 0)"
+    return grounds
+
+
+def _not_watched(server: Mapping[str, Any], window: "_Span") -> Iterator[tuple[int, int]]:
+    """Return what is neither proven, stated nor tolerated."""
+    known = [*server["watched"], *(hole for hole in server["holes"] if hole["tolerated"])]
+    at = window.began
+    for began, ended in sorted((_seconds(item["began"]), _seconds(item["ended"])) for item in known):
+        if at < began:
+            yield at, began
+        at = max(at, ended)
+    # The time since the last run is not a hole.
+    if window.ended - at > DAY:
+        yield at, window.ended
+
+
+def _account_table(data: Mapping[str, Any], window: "_Span", grounds: Mapping[tuple[str, ...], str]) -> Iterator[str]:
+    span = window.with_past()
+    groups = sorted({account["group"] for account in data["accounts"]})
+    grouped = len(groups) > 1
+    known = {*data["problems"], *(problem for server in data["servers"] for problem in server["problems"])}
+    yield '<section aria-labelledby="which">\n<h2 id="which">Accounts</h2>'
+    yield f'{_filters(groups if grouped else [])}\n<table id="accounts"{" class=grouped" * grouped}>'
+    yield "<caption>A time line goes from the first to the last use. The window is shaded, and red where it was not "
+    yield "watched.</caption>\n<thead><tr>"
+    for name in ("Account", *["Group"] * grouped, "Verdict", "Last use", "Time line", "Reason"):
+        yield f'<th scope="col">{name}</th>'
+    yield "</tr></thead>\n<tbody>"
+    for account in data["accounts"]:
+        line = f'<svg class="line {grounds[_servers_of(account)]}" aria-hidden="true">{_time_line(account, span)}</svg>'
+        yield _account_row(account, line, grouped, known)
+    yield "</tbody>\n</table>\n</section>"
+
+
+def _filters(groups: list[str]) -> str:
+    choices = {"verdict": {"": "all", "go": "may go", **{verdict: verdict for verdict in VERDICTS}}}
+    if groups:
+        choices["group"] = {"": "all", **{f"={group}": group for group in groups}}
+    text = '<div id="filters" class="row" hidden>\n<label>Text <input id="text" type="search"></label>'
+    for name, options in choices.items():
+        listed = (f'<option value="{_inert(value)}">{_inert(label)}</option>' for value, label in options.items())
+        text += f'\n<label>{name.capitalize()} <select id="{name}">{"".join(listed)}</select></label>'
+    return f'{text}\n<p id="shown" role="status"></p>\n</div>'
+
+
+def _time_line(account: Mapping[str, Any], span: "_Span") -> str:
+    if not account["last_seen"]:
+        return ""
+    last = _seconds(account["last_seen"])
+    if last < span.began:  # too long ago: an arrow
+        return '<path d="M8 2V12L0 7Z"/>'
+    left, right = span.place(_seconds(account["first_seen"] or account["last_seen"])), span.place(last)
+    bar = f'<rect x="{left:g}%" width="{max(right - left, 0):.3g}%" y="6" height="2"/>'
+    return f'{bar}<circle cx="{right:g}%" cy="7" r="4"/>'
+
+
+def _account_row(account: Mapping[str, Any], line: str, grouped: bool, known: Collection[str]) -> str:
+    state = [account["stage"] or "locked" * account["locked"], "role" * account["is_role"]]
+    seen, last = "no use seen", account["last_seen"]
+    if last:
+        seen = "perhaps " * (not account["last_seen_certain"])
+        seen += f'<time datetime="{last}">{_clock(last)}</time>{_small(_use(account))}'
+    # What holds for all stands once, above.
+    reasons = [reason for reason in account["reasons"] if reason not in known]
+    reasons += ["what stands above"] * (len(reasons) < len(account["reasons"]))
+    kept = "; ".join(f"to keep: {reason}" for reason in account["keep_reasons"])
+    verdict, go = account["verdict"], account["removable"]
+    group = f"<td>{_inert(account['group'])}</td>" if grouped else ""
+    return (
+        f'<tr class="{verdict}{" go" * go}"><th scope="row"><bdi>{_inert(account["user"])}</bdi>@'
+        f"<bdi>{_inert(account['host'])}</bdi>{_small(', '.join(filter(None, state)))}</th>{group}"
+        f'<td class="mark">{verdict}{" <b>may go</b>" * go}</td><td>{seen}</td><td>{line}</td>'
+        f"<td>{_inert('; '.join(reasons))}{_small(kept)}</td></tr>"
+    )
+
+
+def _use(account: Mapping[str, Any]) -> str:
+    clients, count = account["client_hosts"]["newest"], account["client_hosts"]["count"]
+    words = ", ".join(account["evidence"])
+    if clients:
+        words += f" from {', '.join(clients)}" + f" and {count - len(clients)} more" * (count > len(clients))
+    if account["last_server"]:
+        words += f" on {account['last_server']}"
+    return words + (f"; first {account['first_seen'][:10]}" if account["first_seen"] else "")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Status: the tracker's own health
+# ---------------------------------------------------------------------------------------------------------------------
+
+GOOD, WARNING, CRITICAL, UNKNOWN = range(4)
+STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 # A run is expected at least daily.
-LATE_RUN_SECONDS = DAY + 3600
+LATE_RUN_SECONDS = DAY + HOUR
 SILENT_SECONDS = 3 * DAY
 
 
-class Status(NamedTuple):
-    """The state of the tracker for a monitoring check: code 0 good, 1 warning, 2 critical."""
+class Check(NamedTuple):
+    """One aspect of the tracker's health."""
 
+    name: str
     code: int
-    checks: tuple[tuple[str, int, str], ...]
-    facts: Mapping[str, int | str | None]
-
-    def text(self) -> str:
-        """Give one line a check, the worst first, with the state in front."""
-        words = ("OK", "WARNING", "CRITICAL")
-        ordered = sorted(self.checks, key=lambda check: -check[1])
-        return "".join(f"{words[code]:8} {name}: {text}\n" for name, code, text in ordered)
-
-    def json(self) -> str:
-        """Give the same for programs."""
-        import json
-
-        checks = [{"check": name, "code": code, "text": text} for name, code, text in self.checks]
-        data = {"schema": REPORT_SCHEMA, "code": self.code, **self.facts, "checks": checks}
-        return json.dumps(data, indent=2) + "\n"
+    text: str
 
 
-def tracker_status(knowledge: Knowledge, now: int, asked: bool) -> Status:
-    """Judge the tracker itself; `now` in epoch seconds; `asked` tells that an inventory is wanted."""
-    logins = {(item.user, item.host): item.last_seen for item in knowledge.evidence if item.kind == "login"}
-    newest = max(logins.values(), default=None)
+def health(knowledge: Knowledge, now: int, *, asked: bool) -> list[Check]:
+    """Return the checks; `asked`: an inventory is wanted."""
+    logins = [item.last_seen for item in knowledge.evidence if item.kind == "login"]
+    newest = max(logins, default=None)
     silent = newest is None or not -CLOCK_SLACK <= now - newest <= SILENT_SECONDS
     lost_until = max((gap.ended for gap in knowledge.gaps), default=None)
     lost = "" if lost_until is None else f", the newest until {_minute(lost_until)}"
-    audit = "; ".join(_audit_problems(knowledge))
+    audit = "; ".join(audit_problems(knowledge.settings)) if knowledge.source == "server" else ""
     settings = "logins are logged" if knowledge.source == "server" else "not asked"
-    checks = (
-        ("last run", *_run_state(knowledge.last_run, now)),
-        ("tracking", _warning_if(not knowledge.tracking_since), f"since {_minute(knowledge.tracking_since)}"),
-        ("logins", _warning_if(silent), "none was ever seen" if newest is None else f"the newest {_minute(newest)}"),
-        ("gaps", _warning_if(lost_until and lost_until >= now - 7 * DAY), f"{len(knowledge.gaps)}{lost}"),
-        ("suspect records", _warning_if(knowledge.suspects), str(len(knowledge.suspects))),
-        ("unparsed records", _warning_if(knowledge.unparsed), str(knowledge.unparsed)),
-        ("audit settings", STATUS_CRITICAL if audit else STATUS_GOOD, audit or settings),
-        ("inventory", *(_inventory_state(knowledge, now) if asked else (STATUS_GOOD, "not configured"))),
-    )
-    facts = {
-        "version": __version__,
-        "tracking_since": utc(knowledge.tracking_since) or None,
-        "last_run": utc(knowledge.last_run) or None,
-        "accounts": len(logins),
-    }
-    return Status(max(code for _, code, _ in checks), checks, facts)
+    watched = max((one.ended for one in knowledge.watched), default=None)
+    unproven = asked and knowledge.inventory_at is not None and bool(knowledge.heartbeat_error)
+    proof = knowledge.heartbeat_error or ("nothing proven yet" if watched is None else f"until {_minute(watched)}")
+    return [
+        Check("last run", *_run_state(knowledge, now)),
+        Check("tracking", _warn(not knowledge.tracking_since), f"since {_minute(knowledge.tracking_since)}"),
+        Check("logins", _warn(silent), "none was ever seen" if newest is None else f"the newest {_minute(newest)}"),
+        Check("gaps", _warn(lost_until and lost_until >= now - 7 * DAY), f"{len(knowledge.gaps)}{lost}"),
+        Check("suspect records", _warn(knowledge.suspects), str(len(knowledge.suspects))),
+        Check("unparsed records", _warn(knowledge.unparsed), str(knowledge.unparsed)),
+        Check("audit settings", CRITICAL if audit else GOOD, audit or settings),
+        Check("inventory", *(_inventory_state(knowledge, now) if asked else (GOOD, "not configured"))),
+        Check("watched", _warn(unproven), visible_text(proof) if asked else "not configured"),
+    ]
 
 
-def _warning_if(bad: object) -> int:
-    return STATUS_WARNING if bad else STATUS_GOOD
+def status_text(checks: Sequence[Check], knowledge: Knowledge, form: str) -> str:
+    """Return the checks, the worst first; as a line with performance data for Nagios; or for programs."""
+    ordered = sorted(checks, key=lambda check: -check.code)
+    code = ordered[0].code
+    accounts = len({(item.user, item.host) for item in knowledge.evidence if item.kind == "login"})
+    if form == "json":
+        return json_text(
+            {
+                "schema": REPORT_SCHEMA,
+                "code": code,
+                "version": __version__,
+                "tracking_since": utc(knowledge.tracking_since) or None,
+                "last_run": utc(knowledge.last_run) or None,
+                "accounts": accounts,
+                "checks": [{"check": check.name, "code": check.code, "text": check.text} for check in checks],
+            }
+        )
+    if form == "nagios":
+        told = "; ".join(f"{check.name}: {check.text}" for check in ordered if check.code) or "the tracker is well"
+        figures = f"accounts={accounts} suspects={len(knowledge.suspects)} unparsed={knowledge.unparsed}"
+        return f"CONNTRACKER {STATES[code]} - {told.replace('|', '/')} | {figures}\n"
+    return "".join(f"{STATES[check.code]:8} {check.name}: {check.text}\n" for check in ordered)
 
 
-def _run_state(last_run: int | None, now: int) -> tuple[int, str]:
+def _warn(bad: object) -> int:
+    return WARNING if bad else GOOD
+
+
+def _run_state(knowledge: Knowledge, now: int) -> tuple[int, str]:
+    last_run, error = knowledge.last_run, knowledge.last_error
+    if error:
+        return CRITICAL, f"it failed: {visible_text(error)}"
     if last_run is None:
-        return STATUS_CRITICAL, "never"
+        return CRITICAL, "never"
     lag = now - last_run
     if lag < -CLOCK_SLACK:
-        return STATUS_WARNING, f"{_minute(last_run)}, in the future"
-    code = STATUS_CRITICAL if lag > FRESH_SECONDS else _warning_if(lag > LATE_RUN_SECONDS)
-    return code, f"{_minute(last_run)}, {_age(max(lag, 0))} ago"
+        return WARNING, f"{_minute(last_run)}, in the future"
+    code = CRITICAL if lag > FRESH_SECONDS else _warn(lag > LATE_RUN_SECONDS)
+    return code, f"{_minute(last_run)}, {age_text(max(lag, 0))} ago"
 
 
 def _inventory_state(knowledge: Knowledge, now: int) -> tuple[int, str]:
-    problems = list(_inventory_problems(knowledge, now))
+    problems = list(inventory_problems(knowledge, now))
     if knowledge.definers is None and knowledge.source == "server":
         problems.append("definers are not known")
-    age = [] if knowledge.inventory_at is None else [f"{_age(max(now - knowledge.inventory_at, 0))} old"]
-    return _warning_if(problems), "; ".join(problems + age)
+    age = [] if knowledge.inventory_at is None else [f"{age_text(max(now - knowledge.inventory_at, 0))} old"]
+    return _warn(problems), "; ".join(problems + age)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Store: all SQL
-# ---------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------------------
+# Commands
+# ---------------------------------------------------------------------------------------------------------------------
 
-SCHEMA_VERSION = 1
-SCHEMA = """
--- What conntracker knows.  Instants are seconds since 1970-01-01 UTC.  Names are the log's bytes (BLOB); read
--- them with CAST(user AS TEXT).
 
--- Single facts: tracking_since, last_record, last_run, last_processed, unparsed, time_format, ...
-CREATE TABLE meta (key TEXT PRIMARY KEY, value);
+def _open(config: Config, *, write: bool = False) -> Store:
+    if not os.path.exists(config.sqlite_path):
+        raise DatabaseError(f"{config.sqlite_path}: no database: run conntracker collect first, or check SqlitePath")
+    return Store(config.sqlite_path, config.time_format_db, config.time_location, write=write)
 
--- What the log tells of an account name and a client host: the first and the last instant of each kind of
--- evidence.  kind: 'login' a successful login | 'imported' taken over from the Go program | 'proxied' the account
--- row used by a proxy user (host: its host pattern) | 'session end' the last user of a session that changed its
--- user | 'change user' such a change, without a name (host '' if it is not known).
--- settled: 0 for the last bytes of the live log, which each run reads and judges again.
--- shown: last_seen in TimeFormatDB.  user_text, host_text: for names that are not UTF-8.
-CREATE TABLE evidence (
-    kind TEXT NOT NULL, user BLOB NOT NULL, host BLOB NOT NULL, settled INTEGER NOT NULL,
-    first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, shown TEXT, user_text TEXT, host_text TEXT,
-    PRIMARY KEY (kind, user, host, settled)
-) WITHOUT ROWID;
 
--- The latest login of a name and host that the log itself contradicts: it may be forged.
-CREATE TABLE suspect (
-    user BLOB NOT NULL, host BLOB NOT NULL, settled INTEGER NOT NULL,
-    seen INTEGER NOT NULL, file TEXT NOT NULL, "offset" INTEGER NOT NULL, reason TEXT NOT NULL,
-    PRIMARY KEY (user, host, settled)
-) WITHOUT ROWID;
-
--- Times of which records were lost before they were read.
-CREATE TABLE gap (
-    began INTEGER NOT NULL, ended INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (began, ended)
-);
-
--- Where reading goes on in each log; offsets in bytes of text, modified in nanoseconds.
-CREATE TABLE file (
-    path BLOB NOT NULL, device INTEGER NOT NULL, inode INTEGER NOT NULL, stored_size INTEGER NOT NULL,
-    modified INTEGER NOT NULL, tail INTEGER NOT NULL, "end" INTEGER NOT NULL, live INTEGER NOT NULL,
-    first INTEGER, last INTEGER, head BLOB NOT NULL, before BLOB NOT NULL
-);
-
--- Open sessions that changed their user: the client host of their login, '' if it is not known.
-CREATE TABLE session (connection INTEGER PRIMARY KEY, host BLOB NOT NULL);
-
--- As the Go program had it: the latest login of each name and client host.  mysql|localhost is no account here,
--- but tells up to which time of modification the logs were read.
-CREATE VIEW Accounts (name, host, last_seen) AS
-SELECT name, host, shown FROM (
-    SELECT coalesce(user_text, CAST(user AS TEXT)) AS name, coalesce(host_text, CAST(host AS TEXT)) AS host,
-           shown, max(last_seen)
-    FROM evidence
-    WHERE kind IN ('login', 'imported') AND NOT (user = CAST('mysql' AS BLOB) AND host = CAST('localhost' AS BLOB))
-    GROUP BY user, host)
-UNION ALL
-SELECT 'mysql', 'localhost', value FROM meta WHERE key = 'last_processed_shown';
-
--- The server's accounts, the definers of its objects and its proxy grants, as of the last inventory; the verdict as of
--- the last collect, which Verdicts and Unused show.
-CREATE TABLE account (
-  user BLOB NOT NULL, host BLOB NOT NULL, is_role INTEGER NOT NULL, locked INTEGER, expired INTEGER,
-  plugin TEXT NOT NULL, known_since INTEGER NOT NULL, listed_at INTEGER NOT NULL, PRIMARY KEY (user, host)
-) WITHOUT ROWID;
-CREATE TABLE definer (
-  user BLOB NOT NULL, host BLOB NOT NULL, objects INTEGER NOT NULL, PRIMARY KEY (user, host)
-) WITHOUT ROWID;
-CREATE TABLE proxy (
-  user BLOB NOT NULL, host BLOB NOT NULL, proxied_user BLOB NOT NULL, proxied_host BLOB NOT NULL,
-  PRIMARY KEY (user, host, proxied_user, proxied_host)
-) WITHOUT ROWID;
-CREATE TABLE verdict (
-  user BLOB NOT NULL, host BLOB NOT NULL, account TEXT NOT NULL, verdict TEXT NOT NULL,
-  removable INTEGER NOT NULL, last_seen INTEGER, first_seen INTEGER, known_since INTEGER,
-  client_hosts INTEGER NOT NULL, evidence TEXT NOT NULL,
-  keep_reasons TEXT NOT NULL, reasons TEXT NOT NULL, window_days INTEGER NOT NULL, judged_at INTEGER NOT NULL,
-  PRIMARY KEY (user, host)
-) WITHOUT ROWID;
-CREATE VIEW Verdicts AS
-  SELECT account,
-    CASE WHEN fresh THEN verdict ELSE 'unknown' END AS verdict,
-    removable AND fresh AS removable,
-    strftime('%Y-%m-%dT%H:%M:%SZ', last_seen, 'unixepoch') AS last_seen,
-    strftime('%Y-%m-%dT%H:%M:%SZ', first_seen, 'unixepoch') AS first_seen,
-    strftime('%Y-%m-%dT%H:%M:%SZ', known_since, 'unixepoch') AS known_since,
-    client_hosts, evidence, keep_reasons,
-    CASE WHEN fresh THEN reasons ELSE 'judged too long ago; ' || reasons END AS reasons,
-    window_days, strftime('%Y-%m-%dT%H:%M:%SZ', judged_at, 'unixepoch') AS judged_at
-  FROM (SELECT *, strftime('%s', 'now') - judged_at BETWEEN -3600 AND 172800 AS fresh FROM verdict)
-  ORDER BY removable DESC, last_seen;
-CREATE VIEW Unused AS SELECT * FROM Verdicts WHERE removable;
-"""
-_ADD_EVIDENCE = """
-INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, user, host, settled) DO UPDATE SET
-    first_seen = min(first_seen, excluded.first_seen),
-    shown = CASE WHEN excluded.last_seen > last_seen THEN excluded.shown ELSE shown END,
-    last_seen = max(last_seen, excluded.last_seen)
-"""
-_ADD_SUSPECT = """
-INSERT INTO suspect VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user, host, settled) DO UPDATE SET
-    seen = excluded.seen, file = excluded.file, "offset" = excluded."offset", reason = excluded.reason
-    WHERE excluded.seen > seen
-"""
-# The last bytes of the live log are not there to be read again: what they said stays.
-_SETTLE = """
-INSERT INTO evidence SELECT kind, user, host, 1, first_seen, last_seen, shown, user_text, host_text
-    FROM evidence WHERE settled = 0
-    ON CONFLICT (kind, user, host, settled) DO UPDATE SET
-    first_seen = min(first_seen, excluded.first_seen),
-    shown = CASE WHEN excluded.last_seen > last_seen THEN excluded.shown ELSE shown END,
-    last_seen = max(last_seen, excluded.last_seen);
-INSERT OR REPLACE INTO suspect SELECT user, host, 1, seen, file, "offset", reason FROM suspect WHERE settled = 0;
-"""
-_FORGET_TAILS = """
-DELETE FROM evidence WHERE settled = 0;
-DELETE FROM suspect WHERE settled = 0;
-"""
-_FORGET_OLD_SUSPECTS = """
-DELETE FROM suspect WHERE EXISTS (SELECT 1 FROM evidence AS e
-    WHERE e.kind IN ('login', 'proxied') AND e.user = suspect.user AND e.host = suspect.host
-    AND e.last_seen >= suspect.seen)
-"""
-_LOGINS = """
-SELECT user, host, min(first_seen), max(last_seen), max(kind = 'login'), NULL FROM evidence
-    WHERE kind IN ('login', 'imported') GROUP BY user, host
-UNION ALL
-SELECT user, host, NULL, max(seen), 0, file || ':' || "offset" || ': ' || reason FROM suspect GROUP BY user, host
-ORDER BY 1, 2
-"""
-
-
-class Store:
-    """The SQLite database.  Every method raises DatabaseError, in words."""
-
-    def __init__(self, path: str, layout: Layout, zone: tzinfo | None, write: bool) -> None:
-        self.path, self.layout, self.zone = path, layout, zone
-        self.shown: dict[int, str] = {}
-        self.begun = False
-        with self._explained():
-            mode = "rw" if write else "ro"
-            name = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-            self.db = sqlite3.connect(f"file:{name}?mode={mode}", uri=True, timeout=20, isolation_level=None)
-            self.db.text_factory = decoded
-            self._check_version(write)
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise DatabaseError(f"{self.path}: {error}: {_advice(str(error))}") from None
-
-    def _check_version(self, write: bool) -> None:
-        """Make the tables in an empty database, take over the Go program's, refuse what is not ours."""
-        (version,) = self.db.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise DatabaseError(
-                f"{self.path}: made by a newer conntracker "
-                f"(schema {version}, known here: {SCHEMA_VERSION}): upgrade this one"
-            )
-        if version == SCHEMA_VERSION:
-            return
-        names = {name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
-        if names and names != {"Accounts"}:
-            raise DatabaseError(f"{self.path}: a database of something else: check SqlitePath")
-        if not write:
-            raise DatabaseError(f"{self.path}: nothing collected yet: run conntracker collect first")
-        self.begin()
-        self._create(bool(names))
-
-    def _create(self, takeover: bool) -> None:
-        rows: list[tuple[bytes, bytes, bytes]] = []
-        if takeover:
-            blobs = "CAST(name AS BLOB), CAST(host AS BLOB), CAST(last_seen AS BLOB)"
-            rows = self.db.execute(f"SELECT {blobs} FROM Accounts").fetchall()
-            self.db.execute("DROP TABLE Accounts")
-        for statement in _statements(SCHEMA):
-            self.db.execute(statement)
-        self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        for name, host, text in rows:
-            self._import(name or b"", host or b"", (text or b"").decode("utf-8", "replace"))
-
-    def _import(self, name: bytes, host: bytes, text: str) -> None:
-        """Take over one row of the Go program, whose mysql|localhost is the time up to which it had read."""
-        instant = _read_instant(text, self.layout, self.zone)
-        if (name, host) == (b"mysql", b"localhost"):
-            self.set(last_processed=instant, last_processed_shown=text)
-        else:
-            shown = self.show(instant) if instant else text
-            row = ("imported", name, host, 1, instant, instant, shown, _odd_text(name), _odd_text(host))
-            self.db.execute(_ADD_EVIDENCE, row)
-
-    def run(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        """Run one statement; return its rows."""
-        with self._explained():
-            return self.db.execute(sql, values).fetchall()
-
-    def run_for(self, rows: Iterable[Sequence[Any]], sql: str) -> None:
-        """Run one statement for each of many rows of values."""
-        with self._explained():
-            self.db.executemany(sql, rows)
-
-    def begin(self) -> None:
-        """Begin the transaction, unless it has begun."""
-        if not self.begun:
-            self.run("BEGIN IMMEDIATE")
-            self.begun = True
-
-    def commit(self) -> None:
-        """Make all of it true at once."""
-        self.run("COMMIT")
-        self.begun = False
-
-    def get(self, key: str) -> Any:
-        """Return a single fact or None."""
-        rows = self.run("SELECT value FROM meta WHERE key = ?", (key,))
-        return rows[0][0] if rows else None
-
-    def set(self, **facts: int | str | None) -> None:
-        """Keep single facts."""
-        with self._explained():
-            _put_meta(self.db, facts)
-
-    def show(self, instant: int) -> str:
-        """Write an instant in TimeFormatDB."""
-        text = self.shown.get(instant)
-        if text is None:
-            if len(self.shown) > 4096:
-                self.shown.clear()
-            text = self.shown[instant] = self.layout.format(local(instant, self.zone))
-        return text
-
-    def known(self) -> list[Known]:
-        """Return the logs as the last run left them."""
-        return [Known(os.fsdecode(path), *rest) for path, *rest in self.run("SELECT * FROM file")]
-
-    def sessions(self) -> dict[int, bytes]:
-        """Return the open sessions that changed their user."""
-        return dict(self.run("SELECT connection, host FROM session"))
-
-    def add(self, kind: str, settled: bool, facts: Iterable[tuple[bytes, bytes, int, int]]) -> None:
-        """Add evidence: user, host, first and last instant."""
-        show: Callable[[int], str | None] = self.show if kind == "login" else lambda _: None
-        rows = (
-            (kind, user, host, int(settled), first, last, show(last), _odd_text(user), _odd_text(host))
-            for user, host, first, last in facts
-        )
-        self.run_for(rows, _ADD_EVIDENCE)
-
-    def add_suspects(self, rows: Iterable[tuple[bytes, bytes, int, int, str, int, str]]) -> None:
-        """Add suspect logins: user, host, settled, instant, file, offset, reason."""
-        self.run_for(rows, _ADD_SUSPECT)
-
-    def end_tails(self, found: bool) -> None:
-        """Drop what the last bytes of the live log said, for they are read again; else keep it for good."""
-        for statement in _statements(_FORGET_TAILS if found else _SETTLE + _FORGET_TAILS):
-            self.run(statement)
-
-    def replace_state(
-        self, files: Iterable[Known], sessions: dict[int, bytes], gaps: Iterable[tuple[int, int, str]]
-    ) -> None:
-        """Keep where reading goes on, and the new gaps."""
-        with self._explained():
-            _replace_rows(self.db, "file", ((os.fsencode(f.path), *f[1:]) for f in files))
-            _replace_rows(self.db, "session", sessions.items())
-        self.run_for(gaps, "INSERT OR IGNORE INTO gap VALUES (?, ?, ?)")
-        self.run(_FORGET_OLD_SUSPECTS)
-
-    def show_anew(self) -> None:
-        """Write all times again where TimeFormatDB or TimeLocation has changed."""
-        wanted = f"{self.layout.text} {self.zone}"
-        known = self.get("time_format")
-        if known == wanted:
-            return
-        if known is not None:
-            self.db.create_function("shown_anew", 1, self.show)
-            self.run("UPDATE evidence SET shown = shown_anew(last_seen) WHERE shown > '' AND last_seen > 0")
-        self.set(time_format=wanted)
-
-    def knowledge(self, accounts_file: Inventory | None = None) -> Knowledge:
-        """Return all that the verdict rests on; an accounts file takes the place of the inventory."""
-        with self._explained():
-            return load_for_verdict(self.db, accounts_file)
-
-    def change(self, action: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do something with the database in a transaction of its own."""
-        self.begin()
-        with self._explained():
-            result = action(self.db)
-        self.commit()
-        return result
-
-    def logins(self) -> list[tuple[bytes, bytes, int | None, int, int, str | None]]:
-        """Return user, host, first, last, whether seen in the log, and what is suspect of each row."""
-        return self.run(_LOGINS)
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Part a script into statements; executescript would commit."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement.strip()
-            statement = ""
-
-
-def _odd_text(name: bytes) -> str | None:
-    r"""Return how a name is shown that is not UTF-8, else None."""
-    try:
-        name.decode("utf-8")
-    except UnicodeDecodeError:
-        return decoded(name)
-    return None
-
-
-def _read_instant(text: str, layout: Layout, zone: tzinfo | None) -> int:
-    """Read a time as the Go program wrote it; 0 if it cannot be read."""
-    forms = ("2006-01-02 15:04:05-07:00", "2006-01-02T15:04:05Z07:00", "%Y-%m-%dT%H:%M:%S%f%:z")
-    for known in (layout, *map(_known_layout, forms)):
-        parsed = known.parse(text)
-        if parsed:
-            values, offset = parsed
-            with contextlib.suppress(ValueError, KeyError):
-                naive = _moment(values, 1970)
-                return epoch(naive, zone, 0) if offset is None else _with_offset(naive, offset)
-    return 0
-
-
-def _advice(error: str) -> str:
-    """Say what to do about an error of SQLite."""
-    for line in _ADVICE.splitlines():
-        part, _, advice = line.partition(" -> ")
-        if part and part in error:
-            return advice
-    return "nothing was stored"
-
-
-_ADVICE = """
-not a database -> name another SqlitePath, or move this file away
-malformed -> restore it from a backup, or move it away: the logs that are still there are read again
-full -> make room: nothing was stored, the next run goes on
-readonly -> let this user write the file and its folder
-locked -> another program holds it: nothing was stored, the next run goes on
-unable to open -> check that its folder exists and that this user may read and write there
-"""
-
-# Settings kept in the table meta, by their key there.
-_META_SETTINGS = {
-    "version": "server_version",
-    "hostname": "server_hostname",
-    "datadir": "server_datadir",
-    "system_time_zone": "server_zone",
-    "utc_offset": "server_utc_offset",
-    "skip_name_resolve": "skip_name_resolve",
-    "read_only": "server_read_only",
-    "uptime": "server_uptime",
-    "audit_plugin": "audit_plugin",
-    "server_audit_logging": "audit_logging",
-    "server_audit_active": "audit_active",
-    "server_audit_events": "audit_events",
-    "server_audit_file_path": "audit_file_path",
-    "server_audit_current_log": "audit_current_log",
-    "server_audit_output_type": "audit_output_type",
-    "server_audit_file_rotations": "audit_file_rotations",
-    "server_audit_file_rotate_size": "audit_file_rotate_size",
-    "server_audit_writes_failed": "audit_writes_failed",
-}
-
-
-def _meta(db: sqlite3.Connection) -> dict[str, Any]:
-    return dict(db.execute("SELECT key, value FROM meta"))
-
-
-def _put_meta(db: sqlite3.Connection, values: Mapping[str, int | str | bytes | None]) -> None:
-    db.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", values.items())
-
-
-def _replace_rows(db: sqlite3.Connection, table: str, rows: Iterable[Sequence[Any]]) -> None:
-    rows = list(rows)
-    db.execute(f"DELETE FROM {table}")
-    if rows:
-        db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})", rows)
-
-
-def store_inventory(db: sqlite3.Connection, inventory: Inventory, now: int) -> None:
-    """Keep an inventory of the server; the caller holds the transaction. `now` in epoch seconds.
-
-    An account keeps the instant at which it was first listed; one that vanished and came back is new.
-    """
-    meta = _meta(db)
-    _store_blind_time(db, meta, inventory, now)
-    known = {(user, host): since for user, host, since in db.execute("SELECT user, host, known_since FROM account")}
-    _replace_rows(db, "account", ((*a[:6], known.get(a.row, now), now) for a in inventory.accounts))
-    db.executemany(
-        "INSERT INTO evidence (kind, user, host, settled, first_seen, last_seen)"
-        " VALUES ('open session', ?, ?, 1, ?, ?) ON CONFLICT (kind, user, host, settled)"
-        " DO UPDATE SET last_seen = max(last_seen, excluded.last_seen)",
-        ((*session, now, now) for session in inventory.sessions),
-    )
-    if inventory.definers is not None:
-        _replace_rows(db, "definer", ((*row, objects) for row, objects in inventory.definers.items()))
-        _put_meta(db, {"definers_at": now})
-    if inventory.proxies is not None:
-        _replace_rows(db, "proxy", ((*proxy.account, *proxy.proxied) for proxy in inventory.proxies))
-    if meta.get("skip_name_resolve") not in (None, inventory.settings.get("skip_name_resolve")):
-        _put_meta(db, {"skip_name_resolve_since": now})
-    own_user, own_host = inventory.own_account or (None, None)
-    _put_meta(
-        db,
-        {
-            **{key: inventory.settings.get(name) for name, key in _META_SETTINGS.items()},
-            "inventory_at": now,
-            "inventory_error": "",
-            "first_inventory": meta.get("first_inventory") or now,
-            "sessions_complete": int(inventory.sessions_complete),
-            "own_user": own_user,
-            "own_host": own_host,
-        },
-    )
-
-
-def _store_blind_time(db: sqlite3.Connection, meta: Mapping[str, Any], inventory: Inventory, now: int) -> None:
-    """Record a gap for the time between two inventories if auditing was off or blind at either."""
-    since = meta.get("audit_checked_at", now)
-    blind = "; ".join(_audit_problems(Knowledge("server", settings=inventory.settings)))
-    reason = blind or meta.get("audit_blind")
-    if reason:
-        longer = db.execute("UPDATE gap SET ended = ? WHERE ended = ? AND reason = ?", (now, since, reason))
-        if not longer.rowcount:
-            db.execute("INSERT OR IGNORE INTO gap (began, ended, reason) VALUES (?, ?, ?)", (since, now, reason))
-    _put_meta(db, {"audit_blind": blind, "audit_checked_at": now})
-
-
-def store_inventory_failure(db: sqlite3.Connection, error: str) -> None:
-    """Remember that the server could not be asked: until it can, no account is called unused."""
-    _put_meta(db, {"inventory_error": error})
-
-
-def store_accounts_file(db: sqlite3.Connection, inventory: Inventory, now: int) -> Inventory:
-    """Give the file's accounts with the instant since when each is known; remembers those first given now."""
-    import json
-
-    earlier = json.loads(_meta(db).get("accounts_file_known") or "{}")
-    keys = [f"{account.user.hex()}@{account.host.hex()}" for account in inventory.accounts]
-    known = {key: earlier.get(key, now) for key in keys}
-    _put_meta(db, {"accounts_file_known": json.dumps(known)})
-    accounts = (
-        account if account.known_since is not None else account._replace(known_since=known[key])
-        for account, key in zip(inventory.accounts, keys)
-    )
-    return inventory._replace(accounts=tuple(accounts))
-
-
-_ALL_EVIDENCE = "SELECT kind, user, host, MIN(first_seen), MAX(last_seen) FROM evidence GROUP BY kind, user, host"
-
-
-def load_for_verdict(db: sqlite3.Connection, accounts_file: Inventory | None = None) -> Knowledge:
-    """Read everything that the verdict rests on; with an accounts file its list replaces the stored one."""
-    meta = _meta(db)
-    knowledge = Knowledge(
-        evidence=tuple(itertools.starmap(Evidence, db.execute(_ALL_EVIDENCE))),
-        suspects=tuple(itertools.starmap(Suspect, db.execute("SELECT user, host, seen FROM suspect"))),
-        gaps=tuple(itertools.starmap(Gap, db.execute("SELECT began, ended, reason FROM gap ORDER BY began"))),
-        tracking_since=meta.get("tracking_since"),
-        last_record=meta.get("last_record"),
-        last_run=meta.get("last_run"),
-        unparsed=meta.get("unparsed") or 0,
-    )
-    if accounts_file is not None:
-        source, taken_at, accounts, settings, *_ = accounts_file
-        return knowledge._replace(source=source, accounts=accounts, settings=settings, inventory_at=taken_at)
-    accounts = tuple(
-        Account(user, host, bool(is_role), _flag(locked), _flag(expired), plugin, since)
-        for user, host, is_role, locked, expired, plugin, since, _ in db.execute("SELECT * FROM account")
-    )
-    listed = {account.row: account.known_since or 0 for account in accounts}
-    definers = {AccountRow(user, host): objects for user, host, objects in db.execute("SELECT * FROM definer")}
-    asked, definers_at = meta.get("inventory_at"), meta.get("definers_at")
-    return knowledge._replace(
-        source="server" if accounts else "none",
-        accounts=accounts,
-        appeared={row: since for row, since in listed.items() if since > meta["first_inventory"]},
-        definers=definers if definers_at and asked - definers_at <= FRESH_SECONDS else None,
-        proxies=tuple(itertools.starmap(_proxy, db.execute("SELECT * FROM proxy"))),
-        settings={name: str(meta[key]) for name, key in _META_SETTINGS.items() if meta.get(key) is not None},
-        inventory_at=asked,
-        inventory_error=meta.get("inventory_error") or "",
-        sessions_complete=bool(meta.get("sessions_complete")),
-        skip_since=meta.get("skip_name_resolve_since") or 0,
-        own_account=None if meta.get("own_user") is None else AccountRow(meta["own_user"], meta["own_host"]),
-    )
-
-
-def _flag(value: int | None) -> bool | None:
-    return None if value is None else bool(value)
-
-
-def store_verdicts(db: sqlite3.Connection, report: Report) -> None:
-    """Replace the verdicts that the views Verdicts and Unused show; the caller holds the transaction."""
-    _replace_rows(
-        db,
-        "verdict",
-        (
-            (
-                *item.account.row,
-                item.name,
-                item.verdict,
-                item.removable,
-                item.last_seen,
-                item.first_seen,
-                item.account.known_since,
-                len(item.client_hosts),
-                ", ".join(item.evidence),
-                "; ".join(item.keep_reasons),
-                "; ".join(item.reasons),
-                report.window_days,
-                report.now,
-            )
-            for item in report.accounts
-        ),
-    )
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Collect
-# ---------------------------------------------------------------------------------------------------------
-
-
-def collect(config: Config, say: Say) -> int:
-    """Read what is new in the logs and keep it; return the exit code."""
-    _tune_memory()
-    lock = _lock(config.sqlite_path)
-    if lock is None:
-        say("INFO", f"{config.sqlite_path}: another run is at work: nothing done")
-        return 0
-    store = Store(config.sqlite_path, config.time_format_db, config.time_location, write=True)
-    # The server is asked first: that is itself a login, which shows that the log read here is the server's.
-    inventory = ask_server(config, store) if config.inventory else None
-    logs, unreadable = find_logs(config.audit_log_path, config.audit_log_name, say)
-    clocks = Clocks(config.time_format_audit, config.audit_zone)
-    todo = plan(logs, unreadable, store.known(), clocks)
-    collector = Collector(store, todo, clocks)
-    progress = Progress()
-    try:
-        run_tasks(todo.tasks, clocks.of_task, config.max_workers, collector.take, progress)
-    finally:
-        progress.close()
-    broken = [log for log in todo.logs if log.broken]
-    collector.finish(complete=not unreadable and not broken)
-    for log in broken:
-        say("ERROR", f"{log.path}: {log.broken}: the log was not read to its end: the next run tries again")
-    if inventory is not None:
-        keep_inventory(config, store, inventory, say)
-    for began, ended, reason in todo.gaps:
-        lost = f"gap from {store.show(began)} to {store.show(ended)}: {reason}"
-        say("WARN", f"{lost}: run more often, or keep more rotations")
-    for path, offsets, count in collector.unparsed:
-        places = ", ".join(str(offset) for offset in offsets)
-        what = f"{path}: {count} lines not understood, at offset {places}"
-        say("WARN", f"{what}: a name with a line end, or a torn record")
-    return 1 if unreadable or broken else 0
-
-
-def _tune_memory() -> None:
-    """Leave out what a short-lived process does not need of its memory management."""
-    gc.disable()  # a run makes no cycles that would grow, and to look for them costs time, at its end as well
-    atexit.register(gc.freeze)
-    # glibc hands the memory of each text back to the system and asks for it anew, which costs more than to read it,
-    # until it has seen a larger piece come and go (mallopt(3), M_MMAP_THRESHOLD).  This one is never touched.
-    bytes(16 * BLOCK)
-
-
-def ask_server(config: Config, store: Store) -> Inventory | InventoryError:
-    """Take the inventory, or return why there is none."""
-    want_definers = int(time.time()) - (store.get("definers_at") or 0) >= DAY
-    try:
-        return take_inventory(config.inventory, config.inventory_defaults_file, config.inventory_timeout, want_definers)
-    except InventoryError as error:
-        return error
-
-
-def keep_inventory(config: Config, store: Store, found: Inventory | InventoryError, say: Say) -> None:
-    """Keep the inventory and judge the accounts anew; where there is none, accounts without a login are unknown."""
-    now = int(time.time())
-    if isinstance(found, Inventory):
-        inventory = found
-        for lack in inventory.missing:
-            say("WARN", lack)
-        store.change(lambda db: store_inventory(db, inventory, now))
-    else:
-        message = str(found)
-        say("WARN", f"{message}: accounts without a login are unknown until the server can be asked")
-        store.change(lambda db: store_inventory_failure(db, message))
-    report = judge(store.knowledge(), now, config.days, config.exclude)
-    store.change(lambda db: store_verdicts(db, report))
-
-
-def _lock(path: str) -> int | None:
-    """Make the database file (0640) and lock it; None if another run has it."""
-    try:
-        fresh = not os.path.exists(path)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        if fresh:
-            os.fchmod(descriptor, 0o640)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
-    except OSError as error:
-        raise DatabaseError(
-            f"{path}: {error.strerror}: the database cannot be written: check SqlitePath and its folder"
-        ) from None
-    return descriptor
-
-
-class Collector:
-    """Puts what the workers find into the database, in one transaction."""
-
-    def __init__(self, store: Store, todo: Plan, clocks: Clocks) -> None:
-        self.store, self.todo, self.clocks = store, todo, clocks
-        self.changes: dict[bool, set[int]] = {True: set(), False: set()}
-        self.unparsed: list[tuple[str, list[int], int]] = []
-        self.begun = False
-
-    def begin(self) -> None:
-        """Begin the transaction when there is something to store."""
-        self.store.begin()
-        if not self.begun and not self.todo.tails_unchanged:
-            self.store.end_tails(self.todo.tails_found)
-        self.begun = True
-
-    def take(self, reports: list[Message]) -> None:
-        """Take over what a worker reports."""
-        self.begin()
-        for kind in (LOGIN, PROXIED):
-            for settled in (True, False):
-                facts = [(*_parted(r[2]), r[3], r[4]) for r in reports if r[0] == kind and r[1] is settled]
-                self.store.add(kind, settled, sorted(facts))  # in the order of the table, where many go much faster
-        self.store.add_suspects((*_parted(r[2]), int(r[1]), *r[3:]) for r in reports if r[0] == SUSPECT)
-        for report in reports:
-            if report[0] == CHANGE:
-                self.changes[report[1]].add(report[2])
-            elif report[0] == UNPARSED:
-                self.unparsed.append(report[1:])
-            elif report[0] == LENGTH:
-                log = self.todo.tasks[report[1]].log
-                log.broken = log.broken or report[3]
-                if log.compressed:
-                    log.end = log.tail = report[2]
-
-    def finish(self, complete: bool) -> None:
-        """Store the positions with the facts, and commit."""
-        self.begin()
-        sessions = self._follow_sessions()
-        store = self.store
-        store.show_anew()
-        files = [*self.todo.kept, *(_as_known(log) for log in self.todo.logs if not log.broken)]
-        store.replace_state(files, sessions, self.todo.gaps)
-        facts: dict[str, Any] = {"version": __version__}
-        logs = self.todo.logs
-        for key, choose, instants in (
-            ("tracking_since", min, [log.first for log in logs]),
-            ("last_record", max, [log.last for log in logs]),
-            ("last_processed", max, [log.modified // 10**9 for log in logs]),
-        ):
-            known = [instant for instant in (*instants, store.get(key)) if instant is not None]
-            if known:
-                facts[key] = choose(known)
-        if facts.get("last_processed"):
-            facts["last_processed_shown"] = store.show(facts["last_processed"])
-        if self.todo.tasks or store.get("unparsed") is None:
-            facts["unparsed"] = sum(count for _, _, count in self.unparsed)
-        if complete:
-            facts["last_run"] = int(time.time())
-        store.set(**facts)
-        store.commit()
-
-    def _follow_sessions(self) -> dict[int, bytes]:
-        """Follow the sessions that changed their user; return those that are still open at the settled end."""
-        still = self.store.sessions()
-        wanted = self.changes[True] | self.changes[False] | still.keys()
-        if not wanted or not self.todo.tasks:
-            return still
-        hosts = find_hosts(self.todo.logs, wanted - still.keys(), self.clocks.of_task)
-        for settled in (True, False):
-            sessions = Sessions(dict(still), wanted, hosts)
-            for task in reversed(self.todo.tasks):
-                if task.settled is settled:
-                    sessions.follow(task, self.clocks.of_task(task))
-            ends = ((*_parted(key), *span) for key, span in sessions.ends.items())
-            self.store.add("session end", settled, ends)
-            self.store.add("change user", settled, ((b"", host, *span) for host, span in sessions.changes.items()))
-            if settled:
-                still = sessions.open
-        return still
-
-
-def _parted(key: bytes) -> tuple[bytes, bytes]:
-    user, _, host = key.rpartition(b",")
-    return user, host
-
-
-def _as_known(log: LogFile) -> Known:
-    """Return what the next run needs to know of a log."""
-    if log.unchanged and log.known:
-        return log.known._replace(path=log.path)
-    end = 0 if log.end == sys.maxsize else log.end
-    before = b"" if log.compressed else log.fingerprint(end)
-    live = log.live and end > 0
-    return Known(
-        log.path,
-        log.device,
-        log.inode,
-        log.stored_size,
-        log.modified,
-        log.tail,
-        end,
-        live,
-        log.first,
-        log.last,
-        log.head[:end],
-        before,
-    )
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Output
-# ---------------------------------------------------------------------------------------------------------
-
-
-def print_accounts(config: Config) -> int:
+def run_accounts(config: Config, _say: Say) -> int:
     """Print the stored logins."""
-    store = _open(config, write=False)
-    rows = [
-        {
-            "user": decoded(user),
-            "host": decoded(host),
-            "first_seen": store.show(first) if first else "",
-            "last_seen": store.show(last) if last else "",
-            "source": "suspect" if reason else "log" if seen else "imported",
-            "note": reason or "",
-        }
-        for user, host, first, last, seen, reason in store.logins()
-    ]
-    sys.stdout.write(WRITERS[config.format](rows))
+    emit(accounts_text(_open(config), config.format))
     return 0
 
 
-def _table(rows: list[dict[str, str]]) -> str:
-    lines = [["USER", "HOST", "FIRST SEEN", "LAST SEEN", "SOURCE", "NOTE"]]
-    lines += [[visible_text(value) for value in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in lines)
-
-
-def _json(rows: list[dict[str, str]]) -> str:
-    import json
-
-    return json.dumps({"schema": 1, "accounts": rows}, indent=1) + "\n"
-
-
-def _csv(rows: list[dict[str, str]]) -> str:
-    shown = ({name: visible_text(value) for name, value in row.items()} for row in rows)
-    return csv_text("user,host,first_seen,last_seen,source,note", shown)
-
-
-def print_report(config: Config) -> int:
+def run_report(config: Config, _say: Say) -> int:
     """Print the verdict on every account."""
     now = int(time.time())
+    if config.sources or config.format == "html":
+        return _run_fleet_report(config, now)
     accounts = load_accounts_file(config.accounts, now) if config.accounts else None
     store = _open(config, write=accounts is not None)
     if accounts is not None:
-        given = accounts
-        accounts = store.change(lambda db: store_accounts_file(db, given, now))
-    report = judge(store.knowledge(accounts), now, config.days, config.exclude)
+        accounts = store.put_accounts_file(accounts, now)
+    report = assess(store.knowledge(accounts), now, terms_of(config))
     if config.format != "prometheus":  # its figures are of all accounts
         report = report.only(config.verdict)
-    text = write_report(report, config.format)
-    if not config.output:
-        sys.stdout.write(text)
-        return 0
-    write_atomically(config.output, text)
-    if config.format == "sql":
-        write_atomically(config.output + ".undo", sql_undo_report(report))
+    writers: dict[str, Callable[[Report], str]] = {
+        "table": table_report,
+        "json": json_report,
+        "csv": csv_report,
+        "prometheus": prometheus_report,
+        "sql": drop_sql if config.stage == "drop" else lock_sql,
+    }
+    text = writers[config.format](report)
+    emit(text, config.output, encoding="utf-8" if config.format == "sql" else "")
+    if config.format == "sql" and config.output and config.stage == "lock":
+        emit(unlock_sql(report), config.output + ".undo")
     return 0
 
 
-def print_status(config: Config) -> int:
-    """Print how the tracker does; the exit code is the state."""
-    store = _open(config, write=False)
-    status = tracker_status(store.knowledge(), int(time.time()), bool(config.inventory))
-    sys.stdout.write(status.json() if config.format == "json" else status.text())
-    return status.code
+def _run_fleet_report(config: Config, now: int) -> int:
+    """Print one report over several databases, or a page."""
+    servers = load_servers(config.sources or (config.sqlite_path,), config, now)
+    data = fleet_data(servers, config.missing, now, terms_of(config))
+    if config.format == "html":
+        emit(html_report(data), config.output, encoding="utf-8")
+    elif config.format == "json":
+        emit(json_text(data), config.output)
+    elif config.format == "sql" and os.path.isdir(config.output):
+        for group in data["groups"]:
+            name = re.sub(r"[^A-Za-z0-9.-]", "_", group["name"])
+            emit(fleet_sql(data, group), os.path.join(config.output, f"{name}.sql"))
+    elif config.format == "sql":
+        emit("\n".join(fleet_sql(data, group) for group in data["groups"]), config.output, encoding="utf-8")
+    else:
+        raise ConfigError("--from: goes with --format html, json or sql")
+    return 0
 
 
-def _open(config: Config, write: bool) -> Store:
-    if not os.path.exists(config.sqlite_path):
-        raise DatabaseError(f"{config.sqlite_path}: no database: run conntracker collect first, or check SqlitePath")
-    return Store(config.sqlite_path, config.time_format_db, config.time_location, write)
-
-
-WRITERS: dict[str, Callable[[list[dict[str, str]]], str]] = {"table": _table, "json": _json, "csv": _csv}
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Options: each is written once, here
-# ---------------------------------------------------------------------------------------------------------
-
-LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
-
-
-class Option(NamedTuple):
-    """An option: its key in the ini file, from which its name on the command line follows."""
-
-    key: str
-    default: str
-    read: Callable[[str], Any]
-    allowed: str
-    help: str
-
-    @property
-    def flag(self) -> str:
-        """The name on the command line."""
-        return "--" + re.sub(r"(?<=[a-z])(?=[A-Z])", "-", self.key).lower()
-
-    @property
-    def name(self) -> str:
-        """The name as an attribute of Config."""
-        return self.flag[2:].replace("-", "_")
-
-
-def _some_text(text: str) -> str:
-    if not text:
-        raise ValueError
-    return text
-
-
-def _one_name(text: str) -> str:
-    if not text or "/" in text:
-        raise ValueError
-    return text
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch("[1-9][0-9]{0,3}", text):
-        raise ValueError
-    return int(text)
-
-
-def _patterns(text: str) -> tuple[str, ...]:
-    return tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
-
-
-def _level(text: str) -> str:
-    if text not in LEVELS:
-        raise ValueError
-    return text
-
-
-def _zone(text: str) -> tzinfo | None:
-    if not text or text == "Local":
-        return None
-    import zoneinfo
-
+def run_status(config: Config, _say: Say) -> int:
+    """Print the tracker's health; the exit code is the state."""
     try:
-        return zoneinfo.ZoneInfo(text)
-    except (zoneinfo.ZoneInfoNotFoundError, OSError, ValueError):
-        raise ValueError from None
+        knowledge = _open(config).knowledge()
+    except ConntrackerError as error:
+        code = CRITICAL if not os.path.exists(config.sqlite_path) else UNKNOWN
+        emit(status_text([Check("database", code, visible_text(str(error)))], Knowledge(), config.format))
+        return code
+    checks = health(knowledge, int(time.time()), asked=bool(config.inventory))
+    emit(status_text(checks, knowledge, config.format))
+    return max(check.code for check in checks)
 
 
-_FORMAT_HELP = "a Go reference layout (of 2006-01-02 15:04:05) or a strftime format (with %)"
-_ZONE_HELP = "a zone of the system's tz database such as Europe/Zurich, or nothing for the system's own"
-FORMATS = {
-    "accounts": ("table", "json", "csv"),
-    "report": ("table", "json", "csv", "prometheus", "sql"),
-    "status": ("table", "json"),
-}
-_FORMATS_HELP = "; ".join(f"{', '.join(formats)} for {command}" for command, formats in FORMATS.items())
-OPTIONS = (
-    Option("AuditLogPath", "/var/lib/mysql", _some_text, "a folder, a file or a glob", "where the audit logs are"),
-    Option("AuditLogName", "server_audit.log", _one_name, "a file name", "base name of the audit log in a folder"),
-    Option("SqlitePath", "/var/lib/mysql/audit.sqlite", _some_text, "a path", "the database"),
-    Option("TimeFormatAudit", "20060102 15:04:05", Layout, _FORMAT_HELP, "form of the stamps in the log"),
-    Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", Layout, _FORMAT_HELP, "form of Accounts.last_seen"),
-    Option("TimeLocation", "", _zone, _ZONE_HELP, "zone of Accounts.last_seen, and of the stamps in the log"),
-    Option(
-        "TimeLocationAudit",
-        "",
-        _zone,
-        _ZONE_HELP,
-        "zone of the stamps in the log, if another than TimeLocation",
-    ),
-    Option("MaxWorkers", "4", _count, "a number from 1 to 9999", "processes at most; never more than processors"),
-    Option("LogLevel", "ERROR", _level, ", ".join(LEVELS), "the least severe messages that are printed"),
-    Option("Inventory", "", str, "its name or path, nothing: the server is not asked", "client that asks the server"),
-    Option("InventoryDefaultsFile", "", str, "a path, or nothing", "options file for that client"),
-    Option("InventoryTimeout", "20", _count, "a number from 1 to 9999", "seconds that the server may take to answer"),
-    Option("Exclude", "", _patterns, "user or user@host, with * and ?, parted by commas", "accounts to keep"),
-    Option("Days", "90", _count, "a number from 1 to 9999", "days without use after which an account is unused"),
-)
-COMMANDS = {
-    "collect": "read what is new in the logs (the default)",
-    "accounts": "print the stored accounts",
-    "report": "print which accounts are unused, and why",
-    "status": "print how the tracker does; exit code 0 good, 1 warning, 2 critical",
-    "version": "print the version",
+def run_grants(config: Config, _say: Say) -> int:
+    """Print the SQL that makes the account for the inventory."""
+    emit(grants_sql(config.user or "conntracker@localhost"))
+    return 0
+
+
+def run_sql(config: Config, _say: Say) -> int:
+    """Print what a SELECT on the database returns, as the sqlite3 program does."""
+    rows = _open(config).select(config.words[0])
+    emit("".join("|".join(map(_value_text, row)) + "\n" for row in rows))
+    return 0
+
+
+def _value_text(value: Any) -> str:
+    return "" if value is None else visible(value) if isinstance(value, bytes) else visible_text(str(value))
+
+
+def run_snapshot(config: Config, _say: Say) -> int:
+    """Write a consistent copy of the database."""
+    _open(config).snapshot(config.words[0])
+    return 0
+
+
+RUN: dict[str, Callable[[Config, Say], int]] = {
+    "collect": collect,
+    "accounts": run_accounts,
+    "report": run_report,
+    "status": run_status,
+    "grants": run_grants,
+    "sql": run_sql,
+    "snapshot": run_snapshot,
 }
 
 
-class Config(NamedTuple):
-    """The options in force."""
-
-    audit_log_path: str
-    audit_log_name: str
-    sqlite_path: str
-    time_format_audit: Layout
-    time_format_db: Layout
-    time_location: tzinfo | None
-    time_location_audit: tzinfo | None
-    max_workers: int
-    log_level: str
-    inventory: str
-    inventory_defaults_file: str
-    inventory_timeout: int
-    exclude: tuple[str, ...]
-    days: int
-    format: str
-    verdict: tuple[str, ...]
-    accounts: str | None
-    output: str | None
-
-    @property
-    def audit_zone(self) -> tzinfo | None:
-        """The zone of the log's stamps."""
-        return self.time_location_audit or self.time_location
-
-
-def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
-    """Read the command line; options that are not given are None."""
-    plain = _plain_arguments(argv[1:] if argv[:1] == ["collect"] else argv)
-    return vars(parser().parse_args(argv)) if plain is None else plain
-
-
-def _plain_arguments(words: Sequence[str]) -> dict[str, Any] | None:
-    """Read pairs of option and value, as cron has them; all else gives None and is for argparse, slow to load."""
-    names = {option.flag: option.name for option in OPTIONS}
-    arguments: dict[str, Any] = dict.fromkeys(("config", "verdict", "accounts", "output", *names.values()))
-    arguments.update(command="collect", format="table", version=False)
-    if len(words) % 2:
-        return None
-    for flag, value in zip(words[::2], words[1::2]):
-        if value.startswith("-"):
-            return None
-        if flag == "--config":
-            arguments["config"] = value
-        elif flag in names:
-            arguments[names[flag]] = [*(arguments[names[flag]] or ()), value]
-        else:
-            return None
-    return arguments
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    import argparse
-
-    class Parser(argparse.ArgumentParser):
-        """Tells an error in one line."""
-
-        def error(self, message: str) -> NoReturn:
-            raise ConfigError(f"{message}: see conntracker --help")
-
-    commands = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
-    made = Parser(
-        prog="conntracker",
-        description="Keep the latest connection of each MariaDB account, read from the audit plugin's logs.",
-        epilog=f"commands:\n{commands}\n\n"
-        "in /etc/cron.d:\n  */15 * * * * conntracker nice -n 19 ionice -c 3 /usr/local/bin/conntracker\n\n"
-        "exit codes: 0 it worked, 1 something could not be read or written, 2 wrong options or configuration",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument("command", nargs="?", choices=COMMANDS, default="collect", metavar="COMMAND")
-    made.add_argument("--version", action="store_true", help="print the version")
-    made.add_argument("--config", metavar="FILE", help=f"configuration file, {DEFAULT_CONFIG} if it is there")
-    made.add_argument("--format", metavar="FORMAT", default="table", help=f"form of the output: {_FORMATS_HELP}")
-    made.add_argument(
-        "--verdict",
-        action="append",
-        choices=VERDICTS,
-        metavar="VERDICT",
-        help="report only these: " + ", ".join(VERDICTS),
-    )
-    made.add_argument("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
-    made.add_argument("--output", metavar="FILE", help="write the report to a file, all at once")
-    for option in OPTIONS:
-        shown = (option.default or "nothing").replace("%", "%%")
-        text = f"{option.help}: {option.allowed} (ini key {option.key}, default: {shown})"
-        made.add_argument(
-            option.flag, dest=option.name, action="append", metavar="VALUE", help=text.replace("(with %)", "(with %%)")
-        )
-    return made
-
-
-def read_config(path: str | None) -> dict[str, str]:
-    """Return the keys of the ini file and their values, unquoted; ConfigError names file and key."""
-    if path is None:
-        if not os.path.exists(DEFAULT_CONFIG):
-            return {}
-        path = DEFAULT_CONFIG
-    import configparser
-
-    ini = configparser.ConfigParser(
-        interpolation=None, delimiters="=", strict=False, inline_comment_prefixes=("#", ";")
-    )
-    ini.optionxform = str  # type: ignore[assignment,method-assign]
-    try:
-        with open(path, encoding="utf-8") as file:
-            ini.read_file(file)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}: name a configuration file that can be read") from None
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: {str(error).splitlines()[0]}: write `[default]` and lines of `Key = value`"
-        ) from None
-    known = [option.key for option in OPTIONS]
-    for section in ini.sections():
-        for key in ini[section]:
-            if section != "default" or key not in known:
-                raise ConfigError(f"{path}: [{section}] {key}: not known; allowed in [default]: {', '.join(known)}")
-    return {key: _unquoted(value) for key, value in ini["default"].items()} if ini.has_section("default") else {}
-
-
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'`" else value
-
-
-def configure(arguments: Mapping[str, Any]) -> Config:
-    """Return the options in force: the command line's, else the ini file's, else the defaults."""
-    path = arguments["config"]
-    ini = read_config(path)
-    form, formats = arguments["format"], FORMATS.get(arguments["command"], ("table",))
-    if form not in formats:
-        raise ConfigError(f"--format: {form!r} is not allowed; allowed: {', '.join(formats)}")
-    values: dict[str, Any] = {name: arguments[name] for name in ("format", "accounts", "output")}
-    values["verdict"] = tuple(arguments["verdict"] or ())
-    for option in OPTIONS:
-        given = arguments[option.name]
-        if given is not None:
-            given = ",".join(given) if option.key == "Exclude" else given[-1]
-        where = option.flag if given is not None else f"{path or DEFAULT_CONFIG}: {option.key}"
-        text = given if given is not None else ini.get(option.key, option.default)
-        try:
-            values[option.name] = option.read(text)
-        except ValueError as error:
-            why = f" ({error})" if str(error) else ""
-            raise ConfigError(
-                f"{where}: {visible_text(text)!r} is not allowed{why}; allowed: {option.allowed}"
-            ) from None
-    return Config(**values)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command; return the exit code."""
     level = "ERROR"
 
@@ -4684,18 +6157,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         arguments = read_arguments(sys.argv[1:] if argv is None else argv)
-        command = arguments["command"]
-        if arguments["version"] or command == "version":
-            sys.stdout.write(f"conntracker version {__version__}\n")
+        if arguments["version"] or arguments["command"] == "version":
+            emit(f"conntracker version {__version__}\n")
             return 0
         config = configure(arguments)
         level = config.log_level
-        if command == "collect":
-            return collect(config, say)
-        return {"accounts": print_accounts, "report": print_report, "status": print_status}[command](config)
+        return RUN[config.command](config, say)
     except ConntrackerError as error:
         say("ERROR", str(error))
         return error.exit_code
+    except BrokenPipeError:
+        # The reader, such as a pager, has gone; what is left in the buffer must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
 
 
 if __name__ == "__main__":

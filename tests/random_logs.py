@@ -335,6 +335,7 @@ class Attack:
         self.longest, self.kept = (80, 64) if self.old else (128, 132)
         self.instant = BEGIN
         self.number = self.rng.choice((2, 2, 300))  # ids begin at 3
+        self.young = self.number == 2
         self.waiting: list[tuple[int, int, bytes]] = []  # until when, id and name of those still at the handshake
         self.leaving: list[tuple[bytes, int]] = []  # refused, the end not yet written
         self.accounts: set[Account] = set()

@@ -20,9 +20,9 @@ from site_kit import Truth
 REACH = 1000  # ids
 KEPT = 10_000  # ids
 CONFIRM = 5  # lines
-CROWD = 100  # ids
+LEAP = 100  # ids
+LOWEST = 50
 LATEST = 15  # seconds
-OPENING = 65_536  # bytes
 
 TWICE = "its connection id stands in two records"
 FAR = "its connection id is far from the counter"
@@ -32,7 +32,7 @@ TORN = "it is glued to a torn record, or breaks off"
 STAMP = rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2}"
 # host, connection id, 0, operation, database, object, code, perhaps an 11th field
 END = (
-    rb"([^,]*),(-?[0-9]{1,10}),0,(CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),"
+    rb"([^, ]*),(-?[0-9]{1,10}),0,(CONNECT|FAILED_CONNECT|DISCONNECT|CHANGEUSER),"
     rb"(?:.*),(?:[^,'`]*),([0-9]+)(?:,(?:[^0-9,'][^,']*)?)?"
 )
 RECORD = re.compile(rb"(" + STAMP + rb"),([^,]*),(.*)," + END, re.DOTALL)
@@ -98,7 +98,7 @@ def instant_of(stamp: bytes) -> int | None:
 def client_of(host: bytes) -> bytes:
     """Take the port off a client host as servers from 12.0.1 on log it."""
     if host.startswith(b"["):
-        return host[1 : host.index(b"]")] if b"]" in host else host[1:]
+        return host[1 : host.index(b"]")] if b"]" in host else host
     parts = host.split(b":")
     if len(parts) > 1 and parts[-1] == b"unavailable":  # a unix socket, by Enterprise 12.3
         return b":".join(parts[:-1])
@@ -107,13 +107,12 @@ def client_of(host: bytes) -> bytes:
     ipv6 = len(parts) > 2
     if ipv6 and len(parts[-1]) != 5 and len(parts) != 9:
         return host  # a group of the address or a port: it cannot be told here
-    return b":".join(parts[:-1])
+    return b":".join(parts[:-1]) or host
 
 
 def number_of(text: bytes) -> int:
     """Return a connection id; the server prints those from 2**31 on as negative."""
-    number = int(text)
-    return number + 2**32 if number < 0 else number
+    return int(text) % 2**32 if text.startswith(b"-") else int(text)
 
 
 def stripped(text: bytes) -> bytes:
@@ -207,20 +206,32 @@ class Run:
 
     first: int
     counter: int
-    server: bytes | None = None  # of the first run of all it follows from its records
     missing: set[int] = field(default_factory=set)
     early: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
     entries: list[Entry] = field(default_factory=list)  # those that are not settled
-    opening: list[bytes] = field(default_factory=list)  # server hosts
+    opening: list[bytes] = field(default_factory=list)  # server hosts of the first records
+    leap: int = 0  # where the last long step of the ids went
+    since_leap: int = CONFIRM  # lines that bear it out
 
     def fits(self, number: int) -> bool:
         """Tell whether an id can be one of this run's."""
         if number < self.first:
-            return number >= self.first - REACH and number not in self.early
+            young = self.counter <= self.first + LEAP
+            return young and number >= self.first - LEAP and number not in self.early
         if number > self.counter:
             return number - self.counter + len(self.missing) <= REACH
         return number in self.missing
+
+    def bore(self, number: int) -> bool:
+        """Tell whether an id was borne, not so long ago that it is settled."""
+        if number < self.first:
+            return number in self.early
+        return self.counter - REACH <= number <= self.counter and number not in self.missing
+
+    def bear_out(self, number: int) -> None:
+        """Take a line as a sign that the last long step of the ids was true, or was not."""
+        self.since_leap = self.since_leap + 1 if number >= self.leap else 0
 
     def add(self, entry: Entry) -> None:
         """Take a line in; its id fits, or begins the run."""
@@ -228,17 +239,20 @@ class Run:
         if number < self.first:
             self.early.add(number)
         elif number > self.counter:
+            if number - self.counter > LEAP:
+                self.leap, self.since_leap = number, 0
             self.missing |= set(range(self.counter + 1, number))
             self.counter = number
             self.missing = {one for one in self.missing if one >= self.counter - KEPT}
         self.missing.discard(number)
+        self.bear_out(number)
         if not entry.is_login:
             self.refused.add(number)
         if entry.record:
             for before in self.entries:
                 if before.record and entry.record.instant > before.record.instant + LATEST:
                     before.waited = True
-            if entry.place < OPENING or not self.opening:
+            if self.counter < self.first + REACH:
                 self.opening.append(entry.record.server)
         self.entries.append(entry)
 
@@ -252,18 +266,20 @@ class Run:
 
     def host(self) -> bytes | None:
         """Return the server host of the run."""
-        if self.server is None and self.opening:
-            return max(dict.fromkeys(self.opening), key=self.opening.count)  # of equals the one that came first
-        return self.server
+        names = dict.fromkeys(self.opening)
+        return max(names, key=self.opening.count) if names else None  # of equals the one that came first
 
     def settle(self, *, ended: bool = False) -> list[Entry]:
         """Judge for good, and give away, the lines after which nothing can come that speaks against them."""
         settled: list[Entry] = []
         kept: list[Entry] = []
         for entry in self.entries:
-            passed = self.counter > entry.number + REACH and (entry.waited or not entry.record)
+            borne = self.counter - len(self.missing)
+            passed = borne > entry.number + REACH and (entry.waited or not entry.record)
             (settled if ended or passed else kept).append(entry)
         for entry in settled:
+            if ended and self.since_leap < CONFIRM and entry.number >= self.leap:
+                entry.reason = entry.reason or FAR
             if entry.record and entry.record.server != self.host():
                 entry.reason = entry.reason or ELSEWHERE
         self.entries = kept
@@ -296,35 +312,48 @@ class Reading:
             strange = LOGIN_MARK in bare and not QUERY_END.search(bare) and not PROXIED.fullmatch(bare)
             self.not_understood += strange and (line.operation == b"CONNECT" if line else not torn)
         if line and line.operation == b"DISCONNECT":
-            self.leave(line.number)
+            self.leave(line)
         elif line:
             self.come(Entry(place, line.number, line.record))
 
     def come(self, entry: Entry) -> None:
         """Find the run of a login or a refused one: the oldest that its id fits."""
-        for i, run in enumerate(self.runs):
-            if run.fits(entry.number):
-                run.add(entry)
-                self.refute(i + 1)
-                self.doubtful += i > 0
-                break
+        number, record = entry.number, entry.record
+        fitting = [i for i, run in enumerate(self.runs) if run.fits(number)]
+        again = any(run.bore(number) for run in self.runs)
+        if fitting:
+            self.runs[fitting[0]].add(entry)
+            self.refute(fitting[0] + 1)
+            self.doubtful += fitting[0] > 0 and record is not None
+        elif record is None or (again and number > LOWEST):
+            entry.reason = TWICE
+            for run in self.runs:
+                for other in run.bears(number):
+                    other.reason = other.reason or TWICE
+            self.settled.append(entry)
         else:
-            self.runs.append(Run(entry.number, entry.number))
+            self.runs.append(Run(number, number))
             self.runs[-1].add(entry)
             self.doubtful += len(self.runs) > 1
         self.confirm()
-        self.settled += self.runs[0].settle()
+        if self.runs:
+            self.settled += self.runs[0].settle()
 
-    def leave(self, number: int) -> None:
+    def leave(self, line: Line) -> None:
         """Take the end of a session: that of a refused one tells which run is alive."""
+        number = line.number
         for i in reversed(range(len(self.runs))):
             if number in self.runs[i].refused:
                 self.runs[i].refused.discard(number)
+                self.runs[i].bear_out(number)
                 self.refute(i + 1)
-                self.doubtful += i > 0
                 break
         else:
-            self.doubtful += any(run.holds(number) for run in self.runs[1:])
+            self.doubtful += line.record is not None and any(
+                run.first <= number and run.bore(number) for run in self.runs[1:]
+            )
+            if line.record is not None and self.runs and self.runs[0].bore(number):
+                self.runs[0].bear_out(number)
         self.confirm()
 
     def refute(self, begin: int) -> None:
@@ -344,10 +373,6 @@ class Reading:
         """Let the newest candidate be the run that is alive, if enough lines say so."""
         if self.doubtful < CONFIRM:
             return
-        lines = sorted((entry for run in self.runs[1:] for entry in run.entries), key=lambda entry: entry.place)
-        names = [entry.record.server for entry in lines if entry.record]
-        for run in self.runs[1:]:
-            run.server = max(reversed(names), key=names.count) if names else None  # of equals the last one
         for run in self.runs[:-1]:
             self.settled += run.settle(ended=True)
         del self.runs[:-1]
@@ -364,7 +389,7 @@ class Reading:
             number = entry.number
             if any(other.bears(number) for other in candidates):
                 entry.reason = TWICE
-            elif len([one for one in alive.missing if number - REACH <= one < number]) > CROWD:
+            elif alive.since_leap < CONFIRM and number >= alive.leap:
                 entry.reason = FAR
             elif entry.record.server != alive.host():
                 entry.reason = ELSEWHERE

@@ -95,7 +95,7 @@ def test_08_a_log_is_just_being_compressed(site: Site, suffix: str, quarters: in
     pen = Pen(number=70_000)
     site.write(renamed(pen))
     site.rotate()
-    site.write(pen.sessions(5, prefix=b"later"))
+    site.write(pen.sessions(5, prefix=b"later").replace(b",db01,", b",new,"))
     original, packed = site.logs / f"{LOG_NAME}.1", site.logs / f"{LOG_NAME}.1.{suffix}"
     whole = PACKERS[suffix](original.read_bytes())
     packed.write_bytes(whole[: len(whole) * quarters // 4])
@@ -142,8 +142,13 @@ def test_08_a_compressed_log_is_damaged(site: Site, pen: Pen, suffix: str, damag
         assert {**last, **site.suspects()} == {account: last for account, (_, last) in pen.truth.items()}
     packed.write_bytes(whole)
     site.collect()
+    if (
+        damage == "a byte in the middle"
+    ):  # what was no text has looked like records: ids that stand twice are kept apart
+        assert set(pen.truth) <= set(site.logins()) | set(site.suspects())
+        return
     assert site.logins() == pen.truth
-    assert damage == "a byte in the middle" or not site.suspects()  # what was no text may have looked like a login
+    assert not site.suspects()
 
 
 def test_08_a_forged_login_before_the_damage_is_not_believed(site: Site) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 
+import pytest
 from site_kit import PROGRAM
 
 import conntracker
@@ -25,13 +27,26 @@ def test_readme_table_of_options() -> None:
     assert rows == wanted
 
 
-def test_help_names_options_commands_and_exit_codes() -> None:
-    text = subprocess.run([sys.executable, str(PROGRAM), "--help"], capture_output=True, text=True, check=True).stdout
+def help_of(*command: str) -> str:
+    words = [sys.executable, str(PROGRAM), *command, "--help"]
+    env = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(words, capture_output=True, text=True, check=True, env=env).stdout
+
+
+def test_help_names_commands_and_exit_codes() -> None:
+    text = help_of()
+    assert all(re.search(rf"\n  +{command} +\S", text) for command in conntracker.COMMANDS)
+    assert "exit codes" in text
+
+
+@pytest.mark.parametrize("command", ["collect", "report", "status"])
+def test_help_of_a_command_names_its_options(command: str) -> None:
+    text = help_of(command)
     for option in conntracker.OPTIONS:
         assert option.flag in text
         assert option.key in text
-    assert all(f"\n  {command} " in text for command in conntracker.COMMANDS)
-    assert "exit codes" in text
+    for form in conntracker.FORMATS.get(command, ()):
+        assert form in text
 
 
 def test_one_version_everywhere() -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import sqlite3
 import subprocess
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,8 +19,6 @@ from site_kit import Pen
 from site_kit import Site
 from site_kit import record
 from site_kit import stamp
-
-import conntracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -298,30 +294,10 @@ NOT_INERT = (
 )
 
 
-def listed(site: Site, *users: bytes) -> None:
-    """Store what an inventory of the server would: these accounts, known for a long time."""
-    now = int(time.time())
-    settings = {"version": "10.11.19-MariaDB", "hostname": "db01", "audit_plugin": "ACTIVE"}
-    settings |= {"server_audit_logging": "ON", "server_audit_events": "CONNECT", "server_audit_active": "ON"}
-    accounts = tuple(conntracker.Account(user, b"%") for user in users)
-    inventory = conntracker.Inventory(
-        source="server",
-        taken_at=now,
-        accounts=accounts,
-        settings=settings,
-        sessions_complete=True,
-        definers={},
-        proxies=(),
-    )
-    with closing(sqlite3.connect(site.database, isolation_level=None)) as db:
-        conntracker.store_inventory(db, inventory, now - 200 * 86400)
-        conntracker.store_inventory(db, inventory, now)
-
-
 NEXT_ID = 66  # behind the sessions of half a year
 
 
-def watched(site: Site, odd: bytes = b"") -> None:
+def half_a_year(site: Site, odd: bytes = b"") -> None:
     """Write and collect half a year of log, up to now; something odd may stand near its end."""
     now = int(time.time())
     pen = Pen(now - 180 * 86400, 5)
@@ -334,8 +310,8 @@ def watched(site: Site, odd: bytes = b"") -> None:
 
 
 def test_22_a_suspect_account_is_shown_and_never_removable(site: Site) -> None:
-    watched(site, record(int(time.time()) - 70, VICTIM, NEXT_ID) * 2)
-    listed(site, b"victim", b"unused")
+    half_a_year(site, record(int(time.time()) - 70, VICTIM, NEXT_ID) * 2)
+    site.listed(b"victim", b"unused")
     assert VICTIM in site.suspects()
     shown = json.loads(site.run("accounts", "--format", "json").stdout)["accounts"]
     [row] = [row for row in shown if row["user"] == "victim"]
@@ -358,12 +334,12 @@ def test_22_names_are_inert_in_every_output(site: Site) -> None:
     # Certain, suspect and unused accounts of each name.
     odd = b"".join(record(now - 69, (name, b"h"), NEXT_ID + number) for number, name in enumerate(NOT_INERT))
     odd += b"".join(record(now - 69, (b"2" + name, b"h"), NEXT_ID + 20) for name in NOT_INERT)
-    watched(site, odd)
-    listed(site, *NOT_INERT, *(b"3" + name for name in NOT_INERT))
+    half_a_year(site, odd)
+    site.listed(*NOT_INERT, *(b"3" + name for name in NOT_INERT))
     assert len([user for user, _ in site.logins() if user in NOT_INERT]) == len(NOT_INERT)
     outputs = [("accounts", form) for form in ("table", "csv", "json")]
     outputs += [("report", form) for form in ("table", "csv", "json", "prometheus", "sql")]
-    outputs += [("status", form) for form in ("table", "json")]
+    outputs += [("status", form) for form in ("table", "json", "nagios")]
     for command, form in outputs:
         done = site.run(command, "--format", form)
         assert done.returncode == (1 if command == "status" else 0), (command, form, done.stderr)

@@ -6,10 +6,10 @@ import contextlib
 import random
 import shutil
 import socket
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import timezone
 from pathlib import Path
 
 import pytest
@@ -159,12 +159,39 @@ def test_open_sessions_but_not_its_own(server: MariaDBServer) -> None:
     }
 
 
-def test_no_setting_of_the_client_s_file_cuts_the_answer_short(server: MariaDBServer) -> None:
+@pytest.mark.parametrize(
+    "option",
+    [
+        "safe-updates\nselect_limit=3\npager=cat\nsilent",
+        "auto-vertical-output",
+        "vertical",
+        "html",
+        "xml",
+        "table",
+        "line-numbers",
+        "show-warnings",
+        "comments",
+        "delimiter=//",
+        "column-names",
+        "column-type-info",
+        "force=0",
+        "default-character-set=latin1",
+        "abort-source-on-error",
+        "binary-mode",
+        "init-command=SET sql_mode=ANSI",
+        "verbose",
+        "verbose\nverbose",
+        "tee=/dev/null",
+    ],
+)
+@pytest.mark.parametrize("group", ["mysql", "mariadb-client"])
+def test_no_setting_of_the_client_s_file_changes_the_answer(server: MariaDBServer, group: str, option: str) -> None:
     path = Path(server.client_file("conntracker", "secret"))
-    path.write_text(path.read_text() + "[mariadb-client]\nsafe-updates\nselect_limit=3\npager=cat\nsilent\n")
+    path.write_text(path.read_text() + f"[{group}]\n{option}\n")
     wide = v.take_inventory("mariadb", str(path), 20, want_definers=True)
     assert len(wide.accounts) > len(HOSTILE)
     assert wide.definers
+    assert wide.missing == ()
 
 
 def test_missing_privileges_are_named_and_nothing_is_called_complete(server: MariaDBServer) -> None:
@@ -247,7 +274,7 @@ def log_evidence(server: MariaDBServer) -> list[Evidence]:
     return found
 
 
-def test_the_report_of_a_server_in_use(server: MariaDBServer) -> None:
+def test_the_report_of_a_server_in_use(server: MariaDBServer, tmp_path: Path) -> None:
     server.connect_as("app", source="127.0.1.8").close()
     server.connect_as("whoever").close()
     with server.connect_as("ext", source="127.0.0.2"):
@@ -260,18 +287,22 @@ def test_the_report_of_a_server_in_use(server: MariaDBServer) -> None:
         Evidence("login", b"far", b"10.1.1.1", later - 200 * DAY, later - 200 * DAY),
         Evidence("change user", b"", b"127.0.0.2", later - DAY, later - DAY),
     ]
-    db = sqlite3.connect(":memory:")
-    db.executescript(v.SCHEMA)
-    v.store_inventory(db, inventory, later - 100 * DAY)
-    v.store_inventory(db, inventory, later)
-    known = v.load_for_verdict(db)
+    path = tmp_path / "audit.sqlite"
+    path.touch()
+    store = v.Store(str(path), v.TimeFormat(v.DEFAULT_STAMP), timezone.utc, write=True)
+    store.put_inventory(inventory, later - 100 * DAY)
+    store.put_inventory(inventory, later)
+    store.add_watched(later - 100 * DAY, later, v.BY_IDS, "")
+    store.set(first_heartbeat=later - 100 * DAY)
+    store.commit()
+    known = store.knowledge()
     known = known._replace(
         evidence=(*known.evidence, *evidence),
         tracking_since=later - 300 * DAY,
         last_run=later,
         last_record=later,
     )
-    report = v.judge(known, later, 90)
+    report = v.assess(known, later)
     got = {item.name: item for item in report.accounts}
     verdicts = {name: item.verdict for name, item in got.items()}
     assert verdicts["app@127.0.1.%"] == "active"
@@ -305,24 +336,96 @@ def test_the_script_locks_every_hostile_name_and_the_undo_unlocks_it(server: Mar
         accounts=tuple(item._replace(known_since=now - 300 * DAY) for item in inventory.accounts),
         definers=inventory.definers,
         settings=inventory.settings,
+        watched=(v.Watched(now - 300 * DAY, now, v.BY_IDS),),
+        first_heartbeat=now - 300 * DAY,
         tracking_since=now - 300 * DAY,
         last_record=now,
         last_run=now,
         inventory_at=now,
         sessions_complete=True,
     )
-    report = v.judge(known, now, 90, ["app", "far", "conntracker", "twoways", "expired"])
+    report = v.assess(known, now, v.Terms(excludes=("app", "far", "conntracker", "twoways", "expired")))
     removable = {item.account.row for item in report.accounts if item.removable}
     assert {name.encode() for name in HOSTILE} <= {row.user for row in removable}
     before = locked(server)
-    run_script(server, f"SET SESSION sql_mode='{mode}';\n" + v.sql_report(report))
+    run_script(server, f"SET SESSION sql_mode='{mode}';\n" + v.lock_sql(report))
     assert locked(server) == before | removable
-    run_script(server, f"SET SESSION sql_mode='{mode}';\n" + v.sql_undo_report(report))
+    run_script(server, f"SET SESSION sql_mode='{mode}';\n" + v.unlock_sql(report))
     assert locked(server) == before
-    undo = v.sql_report(report).partition("-- To undo:\n")[2]
-    run_script(server, v.sql_report(report))
+    undo = v.lock_sql(report).partition("-- To undo:\n")[2]
+    run_script(server, v.lock_sql(report))
     run_script(server, "SET NAMES utf8mb4;\n" + "\n".join(line[3:] for line in undo.splitlines()))
     assert locked(server) == before
+
+
+@pytest.mark.parametrize("mode", ["", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES", "ORACLE"])
+def test_the_script_drops_every_hostile_name_and_nobody_else(server: MariaDBServer, mode: str) -> None:
+    names = [name for name in HOSTILE if name and not name.endswith(" ")]
+    server.sql(*(f"CREATE USER IF NOT EXISTS {quoted(name)}@'127.0.8.%' ACCOUNT LOCK" for name in names))
+    inventory, now = ask(server), int(time.time())
+    accounts = tuple(
+        item._replace(known_since=now - 300 * DAY, locked_since=now - 50 * DAY if item.host == b"127.0.8.%" else None)
+        for item in inventory.accounts
+    )
+    known = v.Knowledge(
+        source="server",
+        accounts=accounts,
+        definers=inventory.definers,
+        settings=inventory.settings,
+        watched=(v.Watched(now - 300 * DAY, now, v.BY_IDS),),
+        tracking_since=now - 300 * DAY,
+        last_run=now,
+        inventory_at=now,
+        sessions_complete=True,
+    )
+    before = listed(server)
+    run_script(server, f"SET SESSION sql_mode='{mode}';\n" + v.drop_sql(v.assess(known, now)))
+    assert before - listed(server) == {AccountRow(name.encode(), b"127.0.8.%") for name in names}
+
+
+def listed(server: MariaDBServer) -> set[AccountRow]:
+    return {
+        AccountRow(user or b"", host or b"") for user, host in server.sql("SELECT User, Host FROM mysql.global_priv")
+    }
+
+
+def test_the_grants_that_are_printed_are_enough(server: MariaDBServer) -> None:
+    script = v.grants_sql("watch@localhost").replace("IDENTIFIED VIA unix_socket", "IDENTIFIED BY 'x'")
+    run_script(server, script)
+    try:
+        inventory = ask(server, "watch", "x")
+        assert inventory.missing == ()
+        assert inventory.definers
+        assert inventory.sessions_complete
+    finally:
+        server.sql("DROP USER watch@localhost")
+
+
+def test_the_session_that_asks_tells_its_own_id_and_name(server: MariaDBServer) -> None:
+    before = server.sql("SELECT CONNECTION_ID()")[0][0]
+    inventory = ask(server)
+    assert inventory.own_id > int(before or 0)
+    assert inventory.own_name == b"conntracker,localhost"
+    assert abs(inventory.taken_at - time.time()) < 5
+    assert inventory.origins["server_audit_logging"] == "COMMAND-LINE"
+    server.sql("SET GLOBAL server_audit_logging=ON")
+    assert ask(server).origins["server_audit_logging"] == "SQL"
+
+
+def test_user_statistics_are_asked_where_they_are_on(server: MariaDBServer) -> None:
+    assert ask(server).statistics is None
+    server.sql("SET GLOBAL userstat=1")
+    try:
+        ask(server)
+        before = ask(server).statistics
+        server.connect_as("app", source="127.0.1.8").close()
+        after = ask(server).statistics
+    finally:
+        server.sql("SET GLOBAL userstat=0")
+    assert before is not None
+    assert after is not None
+    assert b"app" not in before or before[b"app"] != after[b"app"]
+    assert v._moved(before.get(b"app"), after[b"app"])
 
 
 def locked(server: MariaDBServer) -> set[AccountRow]:

@@ -30,7 +30,11 @@ def names(match: Match) -> list[str]:
 
 
 def possible_rows(
-    accounts: list[AccountRow], user: bytes, client_host: bytes, skip_name_resolve: bool, version: str = ""
+    accounts: list[AccountRow],
+    user: bytes,
+    client_host: bytes,
+    skip_name_resolve: bool,
+    version: str = "10.11.19-MariaDB",
 ) -> Match:
     return AccountMatcher(accounts, skip_name_resolve, version).match(user, client_host)
 

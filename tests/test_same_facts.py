@@ -66,6 +66,7 @@ def collect(site: Site, way: str = "", python: str = sys.executable) -> None:
 def make_log(seed: int) -> bytes:
     """Return a log with odd, dense and sparse stretches."""
     maker = LogMaker(random.Random(seed))
+    maker.server = SERVER
     # Rotated logs are put in order by their stamps: a clock that is set back would change their order.
     maker.odd = tuple(event for event in maker.odd if event != maker.jump)
     begin = maker.log(600)
