@@ -30,7 +30,7 @@ OTHER_DEFAULTS: dict[str, Any] = {
     "AuditLogPath": "",
     "AuditLogName": "",
     "SqlitePath": "/var/lib/conntracker/audit.sqlite",
-    "Inventory": False,
+    "Inventory": True,
     "Exclude": [],
 }
 # Variables of the role that the program has no option for.
@@ -38,6 +38,7 @@ OF_THE_ROLE = {
     "conntracker_audit_file_rotate_size",
     "conntracker_audit_file_rotations",
     "conntracker_audit_state",
+    "conntracker_instance",
     "conntracker_interval_minutes",
     "conntracker_log_group",
     "conntracker_mailto",
@@ -47,6 +48,8 @@ OF_THE_ROLE = {
     "conntracker_python",
     "conntracker_schedule",
     "conntracker_state",
+    "conntracker_textfile_dir",
+    "conntracker_userstat",
 }
 
 
@@ -70,11 +73,11 @@ def table() -> str:
     lines = ["| Variable | Default | |\n|---|---|---|\n"]
     for name in DEFAULTS:
         spec = SPECS[name]
-        text = re.sub(r"\b[OV]\(([^)]*)\)", r"`\1`", spec["description"])
+        text = re.sub(r"\b[OVC]\(([^)]*)\)", r"`\1`", spec["description"])
         kind = " or ".join(f"`{choice}`" for choice in spec["choices"]) + ". " if "choices" in spec else ""
         default = spec.get("default", None)
-        shown = {None: "not set", "": "empty", True: "true", False: "false"}.get(default) if default != [] else "empty"
-        lines.append(f"| `{name}` | {f'`{default}`' if shown is None else shown} | {kind}{text} |\n")
+        plain = {"None": "not set", "": "empty", "[]": "empty", "True": "true", "False": "false"}
+        lines.append(f"| `{name}` | {plain.get(str(default), f'`{default}`')} | {kind}{text} |\n")
     return "".join(lines)
 
 
@@ -102,7 +105,7 @@ def test_an_option_of_the_program_is_a_variable_with_its_default(option: conntra
 
 
 def test_the_role_writes_no_key_that_the_program_does_not_know() -> None:
-    assert sorted(WRITTEN) == sorted(option.key for option in conntracker.OPTIONS)
+    assert set(WRITTEN) == {option.key for option in conntracker.OPTIONS}
 
 
 def test_the_role_installs_the_one_program() -> None:
@@ -161,8 +164,8 @@ def test_the_collection_is_built_and_its_role_is_whole_when_installed(tmp_path: 
     (artifact,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(artifact) as archive:
         tops = {name.partition("/")[0] for name in archive.getnames()}
-    known = {"CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "conntracker.ini-dist"}
-    assert tops == known | {"conntracker.py", "meta", "playbooks", "roles"}
+    known = {"CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "SECURITY.md"}
+    assert tops == known | {"conntracker.ini-dist", "conntracker.py", "docs", "meta", "playbooks", "plugins", "roles"}
 
     place = tmp_path / "collections"
     install = ("ansible-galaxy", "collection", "install", "--offline", "-p", str(place), str(artifact))
@@ -193,13 +196,17 @@ def test_the_rollout_goes_on_past_hosts_that_fail_and_names_them_at_the_end(tmp_
 """,
         encoding="utf-8",
     )
+    # As sudo does where it wants a password: the module does not even start.
+    interpreter = tmp_path / "interpreter"
+    interpreter.write_text("#!/bin/sh\necho sudo: a password is required >&2\nexit 1\n", encoding="utf-8")
+    interpreter.chmod(0o755)
     away = "ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=1"
     hosts = [
         "broken1",
         f"away1 {away}",
         "broken2",
         *(f"db{number}" for number in range(1, 6)),
-        "broken3",
+        f"crash1 ansible_python_interpreter={interpreter}",
         f"away2 {away}",
     ]
     settings = f"ansible_connection=local\nansible_become=false\nansible_python_interpreter={sys.executable}"
@@ -214,9 +221,10 @@ def test_the_rollout_goes_on_past_hosts_that_fail_and_names_them_at_the_end(tmp_
     assert served.read_text(encoding="utf-8").split() == ["db1", "db2", "db3", "db4", "db5"], done.stdout
     assert done.returncode != 0
     end = done.stdout.partition("Name the hosts that failed")[2] + done.stderr
-    for host in ("broken1", "broken2", "broken3", "away1", "away2"):
+    for host in ("broken1", "broken2", "crash1", "away1", "away2"):
         assert f"fatal: [{host}]" in end
-    assert end.count("There is no MariaDB.") >= 3
+    assert end.count("There is no MariaDB.") >= 2
+    assert "sudo: a password is required" in end
     assert end.count("The host was not reached.") >= 2
     # Of ten hosts one goes first, then a fifth at a time: 1 + 2 + 2 + 2 + 2 + 1.
     assert done.stdout.count("PLAY [Have conntracker run") == 6

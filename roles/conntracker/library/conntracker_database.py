@@ -1,0 +1,1 @@
+../../../plugins/modules/conntracker_database.py
