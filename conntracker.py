@@ -398,8 +398,8 @@ def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
         place += 2 if takes_value else 1
     if place < len(words):
         words.insert(0, words.pop(place))
-    elif not {"-h", "--help"} & set(words):
-        words.insert(0, "collect")
+    else:
+        words = ["--help"] if {"-h", "--help"} & set(words) else ["collect", *words]
     return vars(_parser().parse_args(words))
 
 

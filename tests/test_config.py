@@ -185,6 +185,12 @@ def test_help_of_every_command(command: str) -> None:
     assert done.stdout.startswith("usage: conntracker")
 
 
+def test_help_may_stand_behind_options_without_a_command() -> None:
+    done = run("--days", "3", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: conntracker")
+
+
 def test_no_config_at_all(site: Site) -> None:
     done = run("--audit-log-path", site.log, "--sqlite-path", site.database)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
