@@ -637,11 +637,12 @@ class Clock(dict[bytes, int]):
         self._yearless = False
         self._forms = (form, *map(TimeFormat, _KNOWN_FORMS))
         self._minutes: dict[bytes, int] = {}
+        self._second_pass: dict[bytes, int] = {}
         self._no_times: set[bytes] = set()
         self._repeats: dict[tuple[int, int], bool] = {}
 
     def __missing__(self, stamp: bytes) -> int:
-        if len(self) + len(self._no_times) > _STAMPS_REMEMBERED:
+        if len(self) + len(self._second_pass) + len(self._no_times) > _STAMPS_REMEMBERED:
             self.forget()
         # The seconds of a minute need no second look at the form, which nearly always ends with them.
         minute, seconds = stamp[:-2], stamp[-2:]
@@ -664,7 +665,7 @@ class Clock(dict[bytes, int]):
 
     def forget(self) -> None:
         """Forget the stamps: they are too many, or another year begins to hold."""
-        for remembered in (self, self._minutes, self._no_times, self._repeats):
+        for remembered in (self, self._minutes, self._second_pass, self._no_times, self._repeats):
             remembered.clear()
 
     def _read(self, stamp: bytes, fold: int) -> int:
@@ -704,7 +705,11 @@ class Clock(dict[bytes, int]):
         The log bears no mark of the repeated hour: a stamp well before the one before it is of the second pass.
         """
         instant = self[stamp]
-        return instant if instant >= last - _STEP_BACK else max(instant, self._read(stamp, 1))
+        if instant >= last - _STEP_BACK:
+            return instant
+        if stamp not in self._second_pass:
+            self._second_pass[stamp] = max(instant, self._read(stamp, 1))
+        return self._second_pass[stamp]
 
     def repeats(self, low: int, high: int) -> bool:
         """Return whether local time repeats an hour near two instants, so that the order of lines counts."""
@@ -762,7 +767,8 @@ _SYSLOG = re.compile(
 _SERVER_WORD = re.compile(rb" (?P<server>[^ ,]+),", re.DOTALL)
 # What stands before a record that another program has wrapped: the last blank, bar, bracket or colon before its stamp.
 _WRAPPED = re.compile(rb"(?P<head>.*?[A-Za-z].*?[ |\]:])(?P<stamp>[0-9]{8}[ T][0-9:]{8}[^, ]*)", re.DOTALL)
-_INNER_STAMP = re.compile(rb"[0-9]{4}-?[0-9]{2}-?[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}[^,]{0,20},")
+# One may begin within another that is torn.
+_INNER_STAMP = re.compile(rb"(?=([0-9]{4}-?[0-9]{2}-?[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}[^,]{0,20}),)[0-9]")
 
 
 class Line(NamedTuple):
@@ -872,7 +878,7 @@ def _read_head(text: bytes, clock: Clock) -> _Head:
 def _is_glued(text: bytes, clock: Clock) -> bool:
     """Return whether a whole record begins within what stands before a tail: the one before it is torn."""
     return any(
-        text.count(b",", match.start()) >= 2 and clock.find(match[0][:-1]) is not None
+        text.count(b",", match.start()) >= 2 and clock.find(match[1]) is not None
         for match in itertools.islice(_INNER_STAMP.finditer(text, 1), _READINGS)
     )
 
@@ -956,8 +962,9 @@ def decoded(name: bytes) -> str:
 class PlainRecords(NamedTuple):
     """What matches the records with plain names, at the speed of C; what it does not match goes through `read_line`.
 
-    `begin` matches logins and refusals, with groups for stamp, b"user,host", id, b"FAILED_" or nothing, and return
-    code; `end` the ends of sessions, with groups for stamp and id.
+    `begin` matches logins and refusals, with groups for stamp, what the session's other records repeat, b"user,host",
+    id, b"FAILED_" or nothing, return code, and, where the session's end is the next record, the stamp of that.  `end`
+    matches the other ends of sessions, with groups for stamp and id.
     """
 
     begin: "re.Pattern[bytes]"
@@ -972,11 +979,13 @@ def plain_records(server: bytes, width: int, *, ports: bool) -> PlainRecords:
     """
     port = rb"(?::[0-9]++)?+" if ports else b""
     host = rb"[^,:]*+" if ports else rb"[^,]*+"
-    head = rb"\n(.{%d}),%b," % (width, re.escape(server))
+    server = re.escape(server)
+    stamp = rb"\n(.{%d})," % width
     names = rb"[^,\n]*+,[^,\n]*+,"  # database and object
+    begin = rb"(%b,([^,]*+,%b)%b,([1-9][0-9]*+),0,)(FAILED_|)CONNECT,%b([0-9]++)" % (server, host, port, names)
     patterns: Iterable[bytes] = (
-        head + rb"([^,]*+,%b)%b,([1-9][0-9]*+),0,(FAILED_|)CONNECT,%b([0-9]++)(?=\n)" % (host, port, names),
-        head + rb"[^,]*+,[^,]*+,([1-9][0-9]*+),0,DISCONNECT,%b0(?=\n)" % names,
+        stamp + begin + rb"(?:%b\2DISCONNECT,%b0)?+(?=\n)" % (stamp, names),
+        stamp + rb"%b,[^,]*+,[^,]*+,([1-9][0-9]*+),0,DISCONNECT,%b0(?=\n)" % (server, names),
     )
     if sys.version_info < (3, 11):
         patterns = (re.sub(rb"(?<=[*+?}])\+", b"", pattern) for pattern in patterns)
@@ -1522,7 +1531,7 @@ def _gap(k: Known, files: list[LogFile]) -> tuple[int, int, str]:
 # which give columns; whatever is left over and has a mark is read line by line.  Larger chunks would leave the
 # processor's cache.
 
-# Bytes of text below which a chunk that cannot be taken whole is read line by line; a larger one is halved.
+# Bytes of the parts of a chunk that cannot be taken whole; what cannot be taken whole of these is read line by line.
 SMALL = 4096
 # Bytes read at once, and of a chunk.
 BLOCK = 256 * 1024
@@ -1564,24 +1573,23 @@ class Chunk:
         self.ids: list[int] = []
         self.refused: set[int] = set()
         self.refusals = 0
-        self.opened: set[bytes] = set()
-        self.ended: dict[bytes, bytes] = {}  # id: stamp; where it matters
+        self.numbers: set[int] = set()  # all ids that its records bear, while it is not settled
+        self.opened: set[int] = set()  # ids whose session does not end with the next record
+        self.ended: dict[int, bytes] = {}  # stamps of the other ends, by id
         self.rows: list[Row] = []
         self.doubts: dict[int, str] = {}
         self.high, self.until = 0, 0
 
-    def halves(self) -> "tuple[Chunk, Chunk]":
-        """Return the lines as two chunks."""
-        cut = self.text.find(b"\n", len(self.text) // 2)
-        texts = self.text[: cut + 1], self.text[cut:]
-        offsets: Any
-        if isinstance(self.offsets, list):
-            count = texts[0].count(b"\n") - 1
-            offsets = self.offsets[:count], self.offsets[count:]
-        else:
-            offsets = self.offsets, self.offsets + cut
-        first, second = (Chunk(self.path, text, at, counts=self.counts) for text, at in zip(texts, offsets))
-        return first, second
+    def parts(self, size: int) -> "Iterator[Chunk]":
+        """Yield the lines as chunks of about `size` bytes."""
+        offsets, line = self.offsets, 0
+        for at, text in pieces(self.text, size):
+            if isinstance(offsets, list):
+                count = text.count(b"\n") - 1
+                yield Chunk(self.path, text, offsets[line : line + count], counts=self.counts)
+                line += count
+            else:
+                yield Chunk(self.path, text, offsets + at, counts=self.counts)
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield the lines with a mark and their offsets in the log."""
@@ -1603,10 +1611,6 @@ class Chunk:
             if LOGIN_MARK in line
         )
         return {int(raw): offset for offset, raw in found if raw.isdigit()}
-
-    def holds(self, number: int) -> bool:
-        """Return whether a login or refusal with this id is among what is not settled."""
-        return number in self.refused or number in self.ids or any(row.number == number for row in self.rows)
 
 
 # Written by the plugin, whatever events are logged, when somebody changes some of its settings.
@@ -1652,7 +1656,7 @@ def chunks_of(file: "LogFile", start: int, end: int, marks: Sequence[bytes], *, 
             break
         dense = is_dense(text)
         if dense and not kept:
-            for at, piece in _pieces(text):
+            for at, piece in pieces(text, CHUNK):
                 yield Chunk(file.path, piece, offset + at, counts=counts)
             continue
         for at in marked_lines(text, marks):
@@ -1669,11 +1673,13 @@ def chunks_of(file: "LogFile", start: int, end: int, marks: Sequence[bytes], *, 
         raise failure
 
 
-def _pieces(text: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield whole lines of a text, each piece behind a line end, and where they stand."""
+def pieces(text: bytes, size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield whole lines of a text in pieces of about `size` bytes, each behind a line end, and where they stand."""
     at = 0
     while at < len(text) - 1:
-        end = len(text) if len(text) - at <= CHUNK * 3 // 2 else text.rfind(b"\n", at + 1, at + CHUNK) + 1 or len(text)
+        end = len(text)
+        if end - at > size * 3 // 2:
+            end = text.rfind(b"\n", at + 1, at + size) + 1 or text.find(b"\n", at + size) + 1 or end
         yield at, text[at:end]
         at = end - 1
 
@@ -1930,19 +1936,12 @@ class Ledger:
 
     def add(self, chunk: Chunk) -> None:
         """Take the lines of a chunk, which follow those before it in the log."""
-        chunk.server = self.runs[0].server if self.runs else b""
-        if len(self.runs) == 1 and self._cut(chunk) and self._take_whole(chunk):
-            self.pending.append(chunk)
-        elif len(chunk.text) > SMALL and chunk.text.find(b"\n", len(chunk.text) // 2) < len(chunk.text) - 1:
-            for half in chunk.halves():
-                self.add(half)
-            return
-        else:
-            self.pending.append(chunk)
-            self._take_lines(chunk)
-        if self.runs:
-            self._close(self.runs[0].close())
-            self._settle()
+        if not self._take_whole(chunk):
+            for part in chunk.parts(SMALL):
+                if not self._take_whole(part):
+                    self._take_lines(part)
+                self._settle()
+        self._settle()
         if len(self._plain) > MANY_NAMES:
             self._plain.clear()
         if self.sink and len(self.facts.last) + len(self.facts.others) > MANY_NAMES:
@@ -1991,43 +1990,74 @@ class Ledger:
 
     # Whole chunks of plain records.
 
+    def _take_whole(self, chunk: Chunk) -> bool:
+        """Take all lines of a chunk at once; False, with nothing changed, where they must be read one by one."""
+        if len(self.runs) != 1:
+            return False
+        chunk.server = self.runs[0].server
+        if not self._cut(chunk):
+            return False
+        chunk.numbers = numbers = chunk.refused.union(chunk.ids)
+        if len(numbers) < chunk.refusals + len(chunk.ids) or (numbers and not self.runs[0].join_all(numbers)):
+            return False
+        if numbers:
+            chunk.high = max(numbers)
+            self.sources[chunk.server, b""] += len(numbers)
+        self.end_blindness(chunk.instants[0] if chunk.instants else chunk.until)
+        self.latest = self._alive = chunk.until
+        if chunk.instants and self.first is None:
+            self.first = chunk.instants[0]
+        if self.own in numbers and self.own in chunk.ids:
+            at = chunk.ids.index(self.own)
+            self.own_row = chunk.names[at], chunk.instants[at]
+        self._note_sessions(chunk)
+        if chunk.counts and chunk.instants and self.latest - chunk.instants[0] > HOUR:
+            self._note_long_sessions(chunk)
+        self.pending.append(chunk)
+        return True
+
     def _cut(self, chunk: Chunk) -> bool:
         """Cut the plain records out of a chunk as columns; False where its lines must be read one by one."""
         patterns, clock = self._plain_records(), self.clock
         if patterns is None:
             return False
         cut = patterns.begin.split(chunk.text)
-        stamps, names, raw, refusals, codes = (cut[column::6] for column in range(1, 6))
+        names, codes, ends = cut[3::8], cut[6::8], cut[7::8]
         try:
-            instants = [*map(clock.__getitem__, stamps)]
+            instants = [*map(clock.__getitem__, cut[1::8])]
         except KeyError:
             return False
-        chunk.until = max(instants, default=self.latest)
+        ids, refusals = [*map(int, cut[4::8])], cut[5::8]
+        chunk.until = instants[-1] if instants else self.latest
+        if instants and instants[-1] - instants[0] > HOUR:
+            chunk.opened, chunk.ended = set(ids), {number: end for number, end in zip(ids, ends) if end}
+        elif None in ends:
+            chunk.opened = {number for number, end in zip(ids, ends) if end is None}
         if any(refusals):
-            self._cut_refusals(chunk, [row for row in zip(instants, names, raw, refusals, codes) if row[3]])
+            self._cut_refusals(chunk, refusals, instants, names, ids, codes)
             accepted = [not refused for refused in refusals]
-            instants = [*itertools.compress(instants, accepted)]
-            names, raw, codes = ([*itertools.compress(column, accepted)] for column in (names, raw, codes))
-        chunk.names, chunk.instants, chunk.ids = names, instants, [*map(int, raw)]
-        chunk.opened.update(raw)
+            instants, ids = [*itertools.compress(instants, accepted)], [*itertools.compress(ids, accepted)]
+            names, codes = [*itertools.compress(names, accepted)], [*itertools.compress(codes, accepted)]
+        chunk.names, chunk.instants, chunk.ids = names, instants, ids
         if codes.count(b"0") < len(codes) or not self._know(chunk):
             return False
         if sorted(instants) != instants:
-            rows = sorted(zip(instants, chunk.names, chunk.ids), key=lambda row: row[0])
+            rows = sorted(zip(instants, names, ids), key=lambda row: row[0])
             chunk.instants, chunk.names, chunk.ids = map(list, zip(*rows))
         if instants and clock.repeats(chunk.instants[0], chunk.instants[-1]):
             return False
-        return self._cut_rest(chunk, b"".join(cut[::6]), patterns.end)
+        return self._cut_rest(chunk, b"".join(cut[::8]), patterns.end)
 
-    def _cut_refusals(self, chunk: Chunk, rows: list[tuple[int, bytes, bytes, bytes, bytes]]) -> None:
+    def _cut_refusals(self, chunk: Chunk, refusals: Sequence[bytes], *columns: Sequence[Any]) -> None:
         """Take the refusals; those that came only with the right password tell of use."""
-        chunk.opened = {raw for _, _, raw, _, _ in rows}
-        chunk.refused = set(map(int, chunk.opened))
-        chunk.refusals = len(rows)
-        for instant, name, raw, _, code in rows:
+        instants, names, ids, codes = ([*itertools.compress(column, refusals)] for column in columns)
+        chunk.refused, chunk.refusals = set(ids), len(ids)
+        if PASSWORD_WAS_RIGHT.keys().isdisjoint(codes):
+            return
+        for instant, name, number, code in zip(instants, names, ids, codes):
             if code in PASSWORD_WAS_RIGHT and not name.startswith(b","):
-                names = name, chunk.server
-                chunk.rows.append(Row(PASSWORD_WAS_RIGHT[code], int(raw), instant, names, (chunk.path, 0)))
+                row = Row(PASSWORD_WAS_RIGHT[code], number, instant, (name, chunk.server), (chunk.path, 0))
+                chunk.rows.append(row)
 
     def _plain_records(self) -> Optional[PlainRecords]:
         wanted = self.runs[0].server, self._ports
@@ -2056,88 +2086,61 @@ class Ledger:
         return True
 
     def _cut_rest(self, chunk: Chunk, rest: bytes, end: "re.Pattern[bytes]") -> bool:
-        """Cut the ends of sessions out of what is left over; False if the rest is more than a few odd names."""
+        """Take what is left over: other ends of sessions, and a few odd names; False if there is more."""
         if CHANGE_MARK in rest or SETTING_MARK in rest:
             return False
-        ends = rest.split(END_MARK)
-        chunk.ended = dict.fromkeys((piece[piece.rfind(b",") + 1 :] for piece in ends[:-1]), b"")
-        long = bool(chunk.instants) and chunk.instants[-1] - chunk.instants[0] > HOUR
-        if long or rest.count(CONNECT_MARK) >= len(ends):
-            cut = end.split(rest)
-            chunk.ended.update(zip(cut[2::3], cut[1::3]))
-            rest = b"".join(cut[::3])
-        else:
-            rest = b""
-        if len(chunk.ended) < len(ends) - 1:
-            return False
-        for text in rest.split(b"\n") if CONNECT_MARK in rest else ():
+        cut = end.split(rest)
+        chunk.ended.update(zip(map(int, cut[2::3]), cut[1::3]))
+        for text in b"".join(cut[::3]).split(b"\n"):
             if CONNECT_MARK not in text or is_plain_query(text):
                 continue
             line = read_line(text, self.clock)
             if line is None or line.stamp is None or line.server != chunk.server or line.ident:
                 return False
             if line.operation == b"DISCONNECT":
-                pass
+                chunk.ended[line.number] = line.stamp
             elif line.is_login and line.number != self.own:
                 at = bisect.bisect_right(chunk.instants, self.clock[line.stamp])
                 chunk.instants.insert(at, self.clock[line.stamp])
                 chunk.names.insert(at, line.name)
                 chunk.ids.insert(at, line.number)
-                chunk.opened.add(b"%d" % line.number)
+                chunk.opened.add(line.number)
+            elif line.operation == b"FAILED_CONNECT" and b"%d" % line.code not in PASSWORD_WAS_RIGHT:
+                chunk.refused.add(line.number)
+                chunk.refusals += 1
+                chunk.opened.add(line.number)
             else:
                 return False
         return True
 
-    def _take_whole(self, chunk: Chunk) -> bool:
-        """Count the ids of a chunk at once and note its sessions; False where they must be looked at one by one."""
-        run = self.runs[0]
-        numbers = chunk.refused.union(chunk.ids)
-        if len(numbers) < chunk.refusals + len(chunk.ids) or (numbers and not run.join_all(numbers)):
-            return False
-        if numbers:
-            chunk.high = max(numbers)
-            self.sources[chunk.server, b""] += len(numbers)
-        self.end_blindness(chunk.instants[0] if chunk.instants else chunk.until)
-        self.latest = self._alive = max(self.latest, chunk.until)
-        if chunk.instants and self.first is None:
-            self.first = chunk.instants[0]
-        if self.own in numbers and self.own in chunk.ids:
-            at = chunk.ids.index(self.own)
-            self.own_row = chunk.names[at], chunk.instants[at]
-        self._note_sessions(chunk)
-        return True
-
     def _note_sessions(self, chunk: Chunk) -> None:
-        """Follow the sessions that did not begin and end within the chunk, and those that lasted long."""
+        """Follow the sessions that did not begin and end within the chunk."""
         run, ended = self.runs[0], chunk.ended
         # Nearly all sessions, and all refused ones, begin and end within a chunk.
-        for raw in ended.keys() - chunk.opened:
-            number = int(raw) if raw.isdigit() else 0
+        for number in ended.keys() - chunk.opened:
             if number in run.refused:
                 run.refused.discard(number)
             elif chunk.counts:
-                line = self._line_of_end(chunk, raw)
+                line = self._line_of_end(chunk, number)
                 if line and line.stamp is not None and self.clock.find(line.stamp):
                     self._end(number, self.clock[line.stamp], line.name)
-        for number in map(int, chunk.opened - ended.keys()):
+        for number in chunk.opened - ended.keys():
             if number in chunk.refused:
                 run.refused.add(number)
             elif chunk.counts:
                 at = chunk.ids.index(number)
                 self.sessions[number] = Session(chunk.names[at], chunk.instants[at])
-        if chunk.counts and chunk.instants and self.latest - chunk.instants[0] > HOUR:
-            self._note_long_sessions(chunk)
 
     def _note_long_sessions(self, chunk: Chunk) -> None:
         """Note until when those were in use that began and ended within the chunk, but lasted long."""
         for name, since, number in zip(chunk.names, chunk.instants, chunk.ids):
-            stamp = chunk.ended.get(b"%d" % number)
-            if stamp and self.clock[stamp] - since > HOUR:
-                self.facts.add("session end", name, self.clock[stamp])
+            until = self.clock.find(chunk.ended.get(number, b""))
+            if until and until - since > HOUR:
+                self.facts.add("session end", name, until)
 
-    def _line_of_end(self, chunk: Chunk, raw: bytes) -> Optional[Line]:
+    def _line_of_end(self, chunk: Chunk, number: int) -> Optional[Line]:
         """Return the record of a session's end."""
-        at = chunk.text.find(b",%b%b" % (raw, END_MARK))
+        at = chunk.text.find(b",%d%b" % (number, END_MARK))
         return read_line(chunk.text[chunk.text.rfind(b"\n", 0, at) + 1 : chunk.text.find(b"\n", at)], self.clock)
 
     # Line by line.
@@ -2145,7 +2148,8 @@ class Ledger:
     def _take_lines(self, chunk: Chunk) -> None:
         """Take the lines of a chunk one by one, in the order of the log."""
         chunk.names, chunk.instants, chunk.ids, chunk.rows = [], [], [], []
-        chunk.refused, chunk.refusals, chunk.ended = set(), 0, {}
+        chunk.numbers, chunk.ended = set(), {}
+        self.pending.append(chunk)
         lines = [(offset, text, read_line(text, self.clock)) for offset, text in chunk.lines()]
         for offset, text, line in lines:
             if line is None:
@@ -2333,14 +2337,13 @@ class Ledger:
         self.runs[depth].refused.add(number)
         self._refute(depth)
         if not depth:
-            chunk.refused.add(number)
+            chunk.numbers.add(number)
             chunk.high = max(chunk.high, number)
 
     def _keep(self, chunk: Chunk, row: Row) -> None:
         """Keep a row of the first run until it is settled."""
-        if row.kind == "line":
-            chunk.refused.add(row.number)
-        else:
+        chunk.numbers.add(row.number)
+        if row.kind != "line":
             chunk.rows.append(row)
 
     def _refute(self, depth: int) -> None:
@@ -2359,7 +2362,7 @@ class Ledger:
         """Doubt what else bears this id and is not settled; return whether there is anything."""
         found = False
         for chunk in self.pending:
-            if chunk.holds(number):
+            if number in chunk.numbers:
                 chunk.doubts[number], found = TWICE, True
         for run in self.runs[1 : depth + 1]:
             for row, _ in run.rows:
@@ -2415,9 +2418,15 @@ class Ledger:
 
     def _settle(self) -> None:
         """Settle the chunks that the counter is far past."""
+        if not self.runs:
+            return
+        self._close(self.runs[0].close())
         # Only ids that were borne count: a forger can push the counter, but not bear out what it passed.
         counter = self.runs[0].counter - len(self.runs[0].missing)
-        while self.pending and self.pending[0].high + REACH < counter and self.pending[0].until + SLOW < self.latest:
+        while self.pending and self.pending[0].high + REACH < counter:
+            # Nor is a stamp of the future believed for long.
+            if self.pending[0].until + SLOW >= self.latest and self.pending[0].high + KEPT >= counter:
+                break
             self._deliver(self.pending.popleft())
 
     def _deliver(self, chunk: Chunk) -> None:
@@ -2433,7 +2442,7 @@ class Ledger:
             self.facts.add_logins(names, instants)
             for row in self._odd_rows(chunk):
                 self.facts.add_row(row)
-        chunk.names, chunk.instants, chunk.ids, chunk.rows, chunk.refused = [], [], [], [], set()
+        chunk.names, chunk.instants, chunk.ids, chunk.rows, chunk.numbers = [], [], [], [], set()
         chunk.doubts, chunk.high = {}, 0
 
     def _plain_rows(self, chunk: Chunk) -> Iterator[Row]:
@@ -2472,7 +2481,7 @@ class Ledger:
                 yield 0, row
         for place, candidate in enumerate(self.runs[1:], 1):
             for row, _ in candidate.rows:
-                twice = any(chunk.holds(row.number) for chunk in self.pending)
+                twice = any(row.number in chunk.numbers for chunk in self.pending)
                 row.reason = row.reason or (TWICE if twice else FAR) + SO_FAR
                 yield place, row
 

@@ -97,8 +97,9 @@ def instant_of(stamp: bytes) -> int | None:
 
 def client_of(host: bytes) -> bytes:
     """Take the port off a client host as servers from 12.0.1 on log it."""
-    if host.startswith(b"["):
-        return host[1 : host.index(b"]")] if b"]" in host else host
+    bracketed = re.fullmatch(rb"\[([^]]*)\](:[0-9]*)?", host, re.DOTALL)
+    if bracketed:
+        return bracketed[1]
     parts = host.split(b":")
     if len(parts) > 1 and parts[-1] == b"unavailable":  # a unix socket, by Enterprise 12.3
         return b":".join(parts[:-1])
@@ -116,8 +117,8 @@ def number_of(text: bytes) -> int:
 
 
 def stripped(text: bytes) -> bytes:
-    """Take off what no record begins or ends with: NULs of a hole, and the line end of another system."""
-    return text.strip(b"\0\r")
+    """Take off what no record begins or ends with: NULs of a hole, the line end of another system, blanks behind."""
+    return text.strip(b"\0\r").rstrip(b" ")
 
 
 def without_syslog(text: bytes) -> bytes:

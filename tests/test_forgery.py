@@ -63,6 +63,18 @@ def test_22_a_forged_pair_is_not_believed(site: Site) -> None:
     assert (b"root", b"localhost") in site.suspects()
 
 
+def test_22_a_stamp_of_the_future_keeps_little_unsettled(site: Site) -> None:
+    pen = Pen(number=300)
+    site.write(pen.sessions(20))
+    for length in range(300):
+        forged = b"root,localhost,5,0,CONNECT,,,0\n20990101 00:00:00,db01," + b"z" * (length % 9)
+        site.write(pen.session((forged, b"203.0.113.9"), b"FAILED_CONNECT", 1698))
+    site.write(pen.sessions(15_000))
+    site.collect()
+    assert site.logins() == pen.truth
+    assert site.rows("SELECT count(*) FROM recent")[0][0] < 12_000
+
+
 @pytest.mark.parametrize("rest", [b"2026x", b"z", b"20260302 10:30:00,h,z", b"20260302 10:30:00,db01,z"])
 @pytest.mark.parametrize("number", [5, 360])
 def test_22_a_flood_of_one_forged_name(site: Site, rest: bytes, number: int) -> None:
