@@ -64,6 +64,9 @@ class Shape:
     """What one log file holds."""
 
     failed: float = 0.04  # share of the sessions that are refused
+    forged: float = 0.001  # share of the refused that forge records
+    flood: str = ""  # a name that all of these forge with, instead of several; {id} and {odd} differ each time
+    ports: bool = False  # hosts are logged with a port, as from 12.0.1 on
     queries: int = 0  # QUERY records per session
     accounts: int = 400
     distinct: int = 0  # as many different user@host in turn, instead of the skewed choice
@@ -73,7 +76,16 @@ class Shape:
 SHAPES = {
     "dense": Shape(),
     "mixed": Shape(queries=40, block=200),
-    "brute": Shape(failed=0.96),
+    "brute": Shape(failed=0.96, forged=0),
+    "brute-forged": Shape(failed=0.96, forged=0.01),
+    "flood-one": Shape(failed=0.5, forged=1, flood=f"root,localhost,5,0,CONNECT,,,0\n20260601 00:00:00,{SERVER},z"),
+    "flood-distinct": Shape(
+        failed=0.5, forged=1, flood=f"u{{odd}},localhost,{{id}},0,CONNECT,,,0\n20260601 00:00:00,{SERVER},z"
+    ),
+    "flood-stamps": Shape(
+        failed=0.5, forged=1, flood=f"x,h,5,0,CONNECT,,,0\n2026{{odd:04d}} 12:{{odd:02d}}:00,{SERVER},z{{odd}}"
+    ),
+    "ports": Shape(ports=True),
     "million": Shape(distinct=1_000_000),
 }
 
@@ -114,11 +126,13 @@ def forged_names(stamp: str) -> list[str]:
     ]
 
 
-def refused(rng: random.Random, stamp: str, brute: bool) -> str:
-    """Return the `user,host` of one refused login; one in a thousand is a forgery."""
-    if rng.random() < 0.001:
+def refused(shape: Shape, rng: random.Random, stamp: str, session: int) -> str:
+    """Return the `user,host` of one refused login."""
+    if rng.random() < shape.forged:
+        if shape.flood:
+            return shape.flood.format(id=session + rng.randrange(2000), odd=rng.randrange(10_000)) + ",203.0.113.9"
         return rng.choice(forged_names(stamp))
-    if not brute:
+    if shape.failed <= 0.5:
         return f"wrong{rng.randrange(30)},10.20.30.40"
     guesses = ("root", "admin", "mysql", "test", "user", "wordpress", "backup", "oracle")
     return f"{rng.choice(guesses)}{rng.randrange(100)},203.0.113.{rng.randrange(250)}"
@@ -159,10 +173,11 @@ def blocks(shape: Shape, seed: int, first_session: int, begin: int) -> Iterator[
         for (identity, account), draw, place in zip(sessions, draws, range(shape.block)):
             stamp = stamps[place // per_second]
             if draw < shape.failed:
-                name = f"{stamp},{SERVER},{refused(rng, stamp, shape.failed > 0.5)},{identity},0,"
+                name = f"{stamp},{SERVER},{refused(shape, rng, stamp, identity)},{identity},0,"
                 lines.append(f"{name}FAILED_CONNECT,,,1045\n{name}DISCONNECT,,,0\n")
                 continue
-            name = f"{stamp},{SERVER},{account},{identity},0,"
+            port = f":{rng.randrange(10_000, 65_536)}" if shape.ports and "." in account[-14:] else ""
+            name = f"{stamp},{SERVER},{account}{port},{identity},0,"
             text = queries(rng, account, identity, stamp, shape.queries) if shape.queries else ""
             lines.append(f"{name}CONNECT,db1,,0\n{text}{name}DISCONNECT,db1,,0\n")
         session += shape.block
