@@ -975,16 +975,16 @@ def plain_records(server: bytes, width: int, *, ports: bool) -> PlainRecords:
     """Return the patterns for a server host and a length of stamps; `ports`: hosts are logged with a port.
 
     `[^,]*+` never gives back what it took, which is faster.  Python before 3.11 does not know it; `[^,]*` matches the
-    same.
+    same.  Python before 3.11.5 gets it wrong for groups (https://github.com/python/cpython/issues/106052).
     """
-    port = rb"(?::[0-9]++)?+" if ports else b""
+    port = rb"(?::[0-9]++)?" if ports else b""
     host = rb"[^,:]*+" if ports else rb"[^,]*+"
     server = re.escape(server)
     stamp = rb"\n(.{%d})," % width
     names = rb"[^,\n]*+,[^,\n]*+,"  # database and object
     begin = rb"(%b,([^,]*+,%b)%b,([1-9][0-9]*+),0,)(FAILED_|)CONNECT,%b([0-9]++)" % (server, host, port, names)
     patterns: Iterable[bytes] = (
-        stamp + begin + rb"(?:%b\2DISCONNECT,%b0)?+(?=\n)" % (stamp, names),
+        stamp + begin + rb"(?:%b\2DISCONNECT,%b0)?(?=\n)" % (stamp, names),
         stamp + rb"%b,[^,]*+,[^,]*+,([1-9][0-9]*+),0,DISCONNECT,%b0(?=\n)" % (server, names),
     )
     if sys.version_info < (3, 11):
@@ -1577,6 +1577,7 @@ class Chunk:
         self.opened: set[int] = set()  # ids whose session does not end with the next record
         self.ended: dict[int, bytes] = {}  # stamps of the other ends, by id
         self.rows: list[Row] = []
+        self.left: list[Row] = []  # those at the end whose ids do not fit
         self.doubts: dict[int, str] = {}
         self.high, self.until = 0, 0
 
@@ -1736,9 +1737,10 @@ REACH = 1000
 KEPT = 10_000
 # Lines that confirm a candidate.
 CONFIRM = 5
-# A step of more ids is not believed at the end of the log until CONFIRM lines have followed it; nor an id so far
-# below the first one.
+# A step of more ids is not believed at the end of the log until CONFIRM lines have followed it.
 LEAP = 100
+# Nor is an id so far below the first one.
+FEW = 20
 # The first connection of a server has a lower id than this, even if its threads have taken some: the server may have
 # been started again.
 LOWEST = 50
@@ -1766,12 +1768,26 @@ UNSEEN = "it is proxied, with no login of its connection beside it"
 PASSWORD_WAS_RIGHT = {b"%d" % code: f"refused {code}" for code in (1040, 1044, 1102, 1203, 1226, 1862, 4151)}
 
 
+def kind_of(name: bytes, code: bytes) -> str:
+    """Return the kind of evidence that a refusal is: "line" is none."""
+    return PASSWORD_WAS_RIGHT.get(code, "line") if not name.startswith(b",") else "line"
+
+
 class Session(NamedTuple):
     """An open session: who logged in and when; `changed`: it has changed its user, and the log does not say to whom."""
 
     name: bytes
     since: int
     changed: bool = False
+
+
+# Of the plain records of a chunk: instants, names, ids, b"FAILED_" or b"", return codes, stamps of ends that follow.
+_Columns = tuple[list[int], list[bytes], list[int], list[bytes], list[bytes], list[Optional[bytes]]]
+
+
+def _compressed(columns: _Columns, wanted: Sequence[Any]) -> _Columns:
+    """Return the columns with the wanted rows alone."""
+    return tuple([*itertools.compress(column, wanted)] for column in columns)  # type: ignore[return-value]
 
 
 class Facts:
@@ -1842,10 +1858,10 @@ class Run:
             return number - self.counter + len(self.missing) <= reach
         if number in self.missing:
             return number >= self.counter - KEPT
-        # Logins that began before the first one was written come soon after it, or not at all.
-        return (
-            self.first - LEAP <= number < self.first and self.counter <= self.first + LEAP and number not in self.early
-        )
+        # Logins that began before the first one was written come soon after it, or not at all; they are many only
+        # where the server has just started.
+        lowest = self.first - (LEAP if self.first <= LEAP else FEW)
+        return lowest <= number < self.first and self.counter <= self.first + LEAP and number not in self.early
 
     def bears(self, number: int) -> bool:
         """Return whether a line has borne this id, not so long ago that it is settled."""
@@ -2014,50 +2030,89 @@ class Ledger:
         if chunk.counts and chunk.instants and self.latest - chunk.instants[0] > HOUR:
             self._note_long_sessions(chunk)
         self.pending.append(chunk)
+        for row in chunk.left:
+            self._enter(chunk, row)
+            if row.kind == "login" and chunk.counts:
+                self.sessions[row.number] = Session(row.name, row.instant)
         return True
 
     def _cut(self, chunk: Chunk) -> bool:
         """Cut the plain records out of a chunk as columns; False where its lines must be read one by one."""
-        patterns, clock = self._plain_records(), self.clock
+        patterns = self._plain_records()
         if patterns is None:
             return False
         cut = patterns.begin.split(chunk.text)
-        names, codes, ends = cut[3::8], cut[6::8], cut[7::8]
         try:
-            instants = [*map(clock.__getitem__, cut[1::8])]
+            instants = [*map(self.clock.__getitem__, cut[1::8])]
         except KeyError:
             return False
-        ids, refusals = [*map(int, cut[4::8])], cut[5::8]
         chunk.until = instants[-1] if instants else self.latest
+        columns = instants, cut[3::8], [*map(int, cut[4::8])], cut[5::8], cut[6::8], cut[7::8]
+        strays = self._strays(columns[2])
+        if any(strays):
+            if not self._set_aside(chunk, strays, columns):
+                return False
+            columns = _compressed(columns, [not stray for stray in strays])
+        return self._fill(chunk, columns) and self._cut_rest(chunk, b"".join(cut[::8]), patterns.end)
+
+    def _strays(self, ids: list[int]) -> list[bool]:
+        """Return for each id whether it does not fit; nothing where all may fit."""
+        run = self.runs[0]
+        if not ids or (min(ids) > run.counter and max(ids) <= run.counter + REACH):
+            return []
+        return [not run.fits(number) for number in ids]
+
+    def _set_aside(self, chunk: Chunk, strays: list[bool], columns: _Columns) -> bool:
+        """Doubt the records whose ids do not fit, as one that fits follows; False where they may be another run.
+
+        Nothing follows yet in the chunk on those at its end: they are left for `_enter`.
+        """
+        if any(stray and len([*many]) >= CONFIRM for stray, many in itertools.groupby(strays)):
+            return False
+        if self.own in itertools.compress(columns[2], strays):
+            return False
+        fitting = len(strays) - strays[::-1].index(False) if False in strays else 0
+        places = chunk.places()
+        for at, (stray, instant, name, number, refused, code, _) in enumerate(zip(strays, *columns)):
+            if stray:
+                kind = kind_of(name, code) if refused or int(code) else "login"
+                row = Row(kind, number, instant, (name, chunk.server), (chunk.path, places.get(number, 0)))
+                if at < fitting:
+                    row.reason = TWICE if self._doubt_twin(number, 0) else FAR
+                    if chunk.counts:
+                        self.facts.add_row(row)
+                else:
+                    chunk.left.append(row)
+        return True
+
+    def _fill(self, chunk: Chunk, columns: _Columns) -> bool:
+        """Put columns into a chunk; False where a name is odd, a login was refused, or the order of lines counts."""
+        instants, names, ids, refusals, codes, ends = columns
         if instants and instants[-1] - instants[0] > HOUR:
             chunk.opened, chunk.ended = set(ids), {number: end for number, end in zip(ids, ends) if end}
         elif None in ends:
             chunk.opened = {number for number, end in zip(ids, ends) if end is None}
         if any(refusals):
-            self._cut_refusals(chunk, refusals, instants, names, ids, codes)
-            accepted = [not refused for refused in refusals]
-            instants, ids = [*itertools.compress(instants, accepted)], [*itertools.compress(ids, accepted)]
-            names, codes = [*itertools.compress(names, accepted)], [*itertools.compress(codes, accepted)]
+            self._cut_refusals(chunk, columns)
+            instants, names, ids, _, codes, _ = _compressed(columns, [not refused for refused in refusals])
         chunk.names, chunk.instants, chunk.ids = names, instants, ids
         if codes.count(b"0") < len(codes) or not self._know(chunk):
             return False
         if sorted(instants) != instants:
-            rows = sorted(zip(instants, names, ids), key=lambda row: row[0])
+            rows = sorted(zip(instants, chunk.names, ids), key=lambda row: row[0])
             chunk.instants, chunk.names, chunk.ids = map(list, zip(*rows))
-        if instants and clock.repeats(chunk.instants[0], chunk.instants[-1]):
-            return False
-        return self._cut_rest(chunk, b"".join(cut[::8]), patterns.end)
+        return not instants or not self.clock.repeats(chunk.instants[0], chunk.instants[-1])
 
-    def _cut_refusals(self, chunk: Chunk, refusals: Sequence[bytes], *columns: Sequence[Any]) -> None:
+    def _cut_refusals(self, chunk: Chunk, columns: _Columns) -> None:
         """Take the refusals; those that came only with the right password tell of use."""
-        instants, names, ids, codes = ([*itertools.compress(column, refusals)] for column in columns)
+        instants, names, ids, _, codes, _ = _compressed(columns, columns[3])
         chunk.refused, chunk.refusals = set(ids), len(ids)
         if PASSWORD_WAS_RIGHT.keys().isdisjoint(codes):
             return
         for instant, name, number, code in zip(instants, names, ids, codes):
-            if code in PASSWORD_WAS_RIGHT and not name.startswith(b","):
-                row = Row(PASSWORD_WAS_RIGHT[code], number, instant, (name, chunk.server), (chunk.path, 0))
-                chunk.rows.append(row)
+            kind = kind_of(name, code)
+            if kind != "line":
+                chunk.rows.append(Row(kind, number, instant, (name, chunk.server), (chunk.path, 0)))
 
     def _plain_records(self) -> Optional[PlainRecords]:
         wanted = self.runs[0].server, self._ports
@@ -2184,8 +2239,7 @@ class Ledger:
             self.sources[source] += 1
             self.switches += source != self.last_source
             self.last_source = source
-            refused = PASSWORD_WAS_RIGHT.get(b"%d" % line.code, "line") if line.user else "line"
-            kind = "login" if line.is_login else refused
+            kind = "login" if line.is_login else kind_of(line.name, b"%d" % line.code)
             row = Row(kind, number, instant, (line.name, line.server), (chunk.path, offset))
             self._enter(chunk, row)
             if line.is_login:

@@ -21,6 +21,7 @@ REACH = 1000  # ids
 KEPT = 10_000  # ids
 CONFIRM = 5  # lines
 LEAP = 100  # ids
+FEW = 20
 LOWEST = 50
 LATEST = 15  # seconds
 
@@ -219,7 +220,8 @@ class Run:
         """Tell whether an id can be one of this run's."""
         if number < self.first:
             young = self.counter <= self.first + LEAP
-            return young and number >= self.first - LEAP and number not in self.early
+            lowest = self.first - (LEAP if self.first <= LEAP else FEW)
+            return young and number >= lowest and number not in self.early
         if number > self.counter:
             return number - self.counter + len(self.missing) <= REACH
         return number in self.missing
