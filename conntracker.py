@@ -140,16 +140,26 @@ FORMATS = {
 }
 
 
-class Option(NamedTuple):
-    """An option with a key in the ini file, from which its name on the command line follows.
+class Kind(NamedTuple):
+    """What the value of an option may be, in words and as a pattern of its text, and what makes the value of it."""
 
-    `read` turns the text into the value; it raises ValueError for what `allowed` does not allow.
-    """
+    allowed: str
+    pattern: str = ".*"
+    convert: Callable[[str], Any] = str
+
+    def read(self, text: str) -> Any:
+        """Return the value; ValueError if it is not allowed."""
+        if not re.fullmatch(self.pattern, text, re.DOTALL):
+            raise ValueError
+        return self.convert(text)
+
+
+class Option(NamedTuple):
+    """An option with a key in the ini file, from which its name on the command line follows."""
 
     key: str
     default: str
-    read: Callable[[str], Any]
-    allowed: str
+    kind: Kind
     help: str
 
     @property
@@ -163,36 +173,8 @@ class Option(NamedTuple):
         return self.flag[2:].replace("-", "_")
 
 
-def _some_text(text: str) -> str:
-    if not text:
-        raise ValueError
-    return text
-
-
-def _one_name(text: str) -> str:
-    if not text or "/" in text:
-        raise ValueError
-    return text
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch("[1-9][0-9]{0,3}", text):
-        raise ValueError
-    return int(text)
-
-
-def _minutes(text: str) -> int:
-    return 0 if text == "0" else _count(text)
-
-
 def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _level(text: str) -> str:
-    if text not in LEVELS:
-        raise ValueError
-    return text
 
 
 def _zone(text: str) -> Optional[tzinfo]:
@@ -207,51 +189,44 @@ def _zone(text: str) -> Optional[tzinfo]:
 
 
 def _date(text: str) -> Optional[datetime]:
-    if not text:
-        return None
-    return datetime.fromisoformat(re.sub(r"[Zz]\Z", "+00:00", text))
+    return datetime.fromisoformat(re.sub(r"[Zz]\Z", "+00:00", text)) if text else None
 
 
-def _time_format(text: str) -> "TimeFormat":
-    return TimeFormat(text)
-
-
-_FORMAT_HELP = (
-    "a Go reference layout (of 2006-01-02 15:04:05), a strftime format, or server_audit_timestamp_format's (with %i)"
+_NUMBER = Kind("a number from 1 to 9999", "[1-9][0-9]{0,3}", int)
+_MINUTES = Kind("a number from 0 to 9999", "0|" + _NUMBER.pattern, int)
+_LEVEL = Kind(", ".join(LEVELS), "|".join(LEVELS))
+_LOGS = Kind("a folder, a file or a glob, or journal:", ".+")
+_IDENTIFIER = Kind("a word, or nothing: any")
+_NAMES = Kind("comma-separated names", convert=_list)
+_SINCE = Kind("a date or an ISO 8601 time", convert=_date)
+_ZONE = Kind("a zone of the system's tz database such as Europe/Zurich, or nothing for the system's own", convert=_zone)
+_TIME_FORMAT = Kind(
+    "a Go reference layout (of 2006-01-02 15:04:05), a strftime format, or server_audit_timestamp_format's (with %i)",
+    convert=lambda text: TimeFormat(text),  # noqa: PLW0108 (it is defined further down)
 )
-_ZONE_HELP = "a zone of the system's tz database such as Europe/Zurich, or nothing for the system's own"
+
 DEFAULT_STAMP = "20060102 15:04:05"
 OPTIONS = (
-    Option(
-        "AuditLogPath",
-        "/var/lib/mysql",
-        _some_text,
-        "a folder, a file or a glob, or journal:",
-        "where the audit logs are",
-    ),
-    Option("AuditLogName", "server_audit.log", _one_name, "a file name", "base name of the audit log in a folder"),
-    Option(
-        "SyslogIdentifier", "", str, "a word, or nothing: any", "identifier of our records in syslog or the journal"
-    ),
-    Option("ServerHost", "", _list, "comma-separated names", "server host of our records, where a log has several"),
-    Option("Group", "", str, "a word, or nothing", "servers of one group share their accounts by replication"),
-    Option("SqlitePath", "/var/lib/mysql/audit.sqlite", _some_text, "a path", "the database"),
-    Option("TimeFormatAudit", DEFAULT_STAMP, _time_format, _FORMAT_HELP, "form of the stamps in the log"),
-    Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", _time_format, _FORMAT_HELP, "form of Accounts.last_seen"),
-    Option("TimeLocation", "", _zone, _ZONE_HELP, "zone of Accounts.last_seen, and of the stamps in the log"),
-    Option("TimeLocationAudit", "", _zone, _ZONE_HELP, "zone of the stamps in the log, if not TimeLocation"),
-    Option("MaxWorkers", "4", _count, "a number from 1 to 9999", "processes at most; never more than processors"),
-    Option("LogLevel", "ERROR", _level, ", ".join(LEVELS), "the least severe messages that are printed"),
-    Option("Inventory", "", str, "its name or path, nothing: the server is not asked", "client that asks the server"),
-    Option("InventoryDefaultsFile", "", str, "a path, or nothing", "options file for that client"),
-    Option("InventoryTimeout", "20", _count, "a number from 1 to 9999", "seconds that the server may take to answer"),
-    Option("WatchedSince", "", _date, "a date or an ISO 8601 time", "all logins since then are in the logs: your word"),
-    Option("TolerateHoles", "0", _minutes, "a number from 0 to 9999", "minutes of the window that may be unwatched"),
-    Option("Exclude", "", _list, "comma-separated user or user@host, with * and ?", "accounts to keep"),
-    Option("Days", "90", _count, "a number from 1 to 9999", "days without use after which an account is unused"),
-    Option(
-        "DropAfter", "30", _count, "a number from 1 to 9999", "days locked and not asked for before DROP is printed"
-    ),
+    Option("AuditLogPath", "/var/lib/mysql", _LOGS, "where the audit logs are"),
+    Option("AuditLogName", "server_audit.log", Kind("a file name", "[^/]+"), "base name of the audit log in a folder"),
+    Option("SyslogIdentifier", "", _IDENTIFIER, "identifier of our records in syslog or the journal"),
+    Option("ServerHost", "", _NAMES, "server host of our records, where a log has several"),
+    Option("Group", "", Kind("a word, or nothing"), "servers of one group share their accounts by replication"),
+    Option("SqlitePath", "/var/lib/mysql/audit.sqlite", Kind("a path", ".+"), "the database"),
+    Option("TimeFormatAudit", DEFAULT_STAMP, _TIME_FORMAT, "form of the stamps in the log"),
+    Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", _TIME_FORMAT, "form of Accounts.last_seen"),
+    Option("TimeLocation", "", _ZONE, "zone of Accounts.last_seen, and of the stamps in the log"),
+    Option("TimeLocationAudit", "", _ZONE, "zone of the stamps in the log, if not TimeLocation"),
+    Option("MaxWorkers", "4", _NUMBER, "processes at most; never more than processors"),
+    Option("LogLevel", "ERROR", _LEVEL, "the least severe messages that are printed"),
+    Option("Inventory", "", Kind("its name or path, nothing: the server is not asked"), "client that asks the server"),
+    Option("InventoryDefaultsFile", "", Kind("a path, or nothing"), "options file for that client"),
+    Option("InventoryTimeout", "20", _NUMBER, "seconds that the server may take to answer"),
+    Option("WatchedSince", "", _SINCE, "all logins since then are in the logs: your word"),
+    Option("TolerateHoles", "0", _MINUTES, "minutes of the window that may be unwatched"),
+    Option("Exclude", "", Kind("comma-separated user or user@host, with * and ?", convert=_list), "accounts to keep"),
+    Option("Days", "90", _NUMBER, "days without use after which an account is unused"),
+    Option("DropAfter", "30", _NUMBER, "days locked and not asked for before DROP is printed"),
 )
 OF_REPORT = ("Days", "Exclude", "WatchedSince", "TolerateHoles", "DropAfter")
 COMMANDS = {
@@ -290,15 +265,15 @@ class Config(NamedTuple):
     days: int
     drop_after: int
     command: str
-    format: str
-    verdict: tuple[str, ...]
-    accounts: str
-    output: str
-    stage: str
-    user: str
-    words: tuple[str, ...]
-    sources: tuple[str, ...]
-    missing: tuple[str, ...]
+    format: str = "table"
+    verdict: tuple[str, ...] = ()
+    accounts: str = ""
+    output: str = ""
+    stage: str = "lock"
+    user: str = "conntracker@localhost"
+    words: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def audit_zone(self) -> Optional[tzinfo]:
@@ -309,9 +284,9 @@ class Config(NamedTuple):
     def stated_since(self) -> Optional[int]:
         """WatchedSince as an instant; a time without a zone is in TimeLocation."""
         moment = self.watched_since
-        return (
-            None if moment is None else int(moment.timestamp()) if moment.tzinfo else epoch(moment, self.time_location)
-        )
+        if moment is None:
+            return None
+        return int(moment.timestamp()) if moment.tzinfo else epoch(moment, self.time_location)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -341,21 +316,14 @@ def _parser() -> argparse.ArgumentParser:
         add("--version", action="store_true", help=argparse.SUPPRESS)
         add("--config", metavar="FILE", help=f"configuration file, {DEFAULT_CONFIG} if it is there")
         for option in OPTIONS:
-            shown = (option.default or "nothing").replace("%", "%%")
-            allowed = option.allowed.replace("%", "%%")
-            about = f"{option.help}: {allowed} (ini key {option.key}, default: {shown})"
-            if command in ("sql", "snapshot", "grants", "version", "accounts") and option.key in OF_REPORT:
+            shown = option.default or "nothing"
+            about = f"{option.help}: {option.kind.allowed} (ini key {option.key}, default: {shown})".replace("%", "%%")
+            if command not in ("collect", "report", "status") and option.key in OF_REPORT:
                 about = argparse.SUPPRESS  # taken, so that one set of options serves every command, but of no use there
             add(option.flag, dest=option.name, action="append", metavar="VALUE", help=about)
         if command in FORMATS:
             forms = FORMATS[command]
-            add(
-                "--format",
-                choices=forms,
-                default="table",
-                metavar="FORMAT",
-                help="form of the output: " + ", ".join(forms),
-            )
+            add("--format", choices=forms, metavar="FORMAT", help="form of the output: " + ", ".join(forms))
         if command == "report":
             _add_report_options(add)
         if command == "grants":
@@ -368,24 +336,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_report_options(add: Callable[..., Any]) -> None:
-    kinds = ", ".join(VERDICTS)
-    add("--verdict", action="append", choices=VERDICTS, metavar="VERDICT", help="report only these: " + kinds)
-    add(
-        "--from",
-        dest="sources",
-        action="append",
-        metavar="PATH",
-        help="report on this database, or on a folder of them",
-    )
+    verdicts = "report only these: " + ", ".join(VERDICTS)
+    add("--verdict", action="append", choices=VERDICTS, metavar="VERDICT", help=verdicts)
+    sources = "report on this database, or on a folder of them"
+    add("--from", dest="sources", action="append", metavar="PATH", help=sources)
     add("--missing", action="append", metavar="NAME", help="name a server that gave no database")
     add("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
     add("--output", metavar="FILE", help="write the report to a file, all at once")
-    add(
-        "--stage",
-        choices=("lock", "drop"),
-        metavar="STAGE",
-        help="what --format sql prints: lock (the default) or drop",
-    )
+    stages = "what --format sql prints: lock (the default) or drop"
+    add("--stage", choices=("lock", "drop"), metavar="STAGE", help=stages)
 
 
 def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
@@ -439,9 +398,8 @@ def configure(arguments: Mapping[str, Any]) -> Config:
     """Return the options in force: the command line's, else the ini file's, else the defaults."""
     path = arguments["config"]
     ini = read_config(path)
-    values: dict[str, Any] = {name: arguments.get(name) or "" for name in ("accounts", "output", "command", "user")}
-    values.update(format=arguments.get("format", "table"), stage=arguments.get("stage") or "lock")
-    values.update({name: tuple(arguments.get(name) or ()) for name in ("verdict", "words", "sources", "missing")})
+    of_command = ((name, value) for name, value in arguments.items() if value and name in Config._fields)
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in of_command}
     for option in OPTIONS:
         given = arguments[option.name]
         if given is not None:
@@ -449,12 +407,11 @@ def configure(arguments: Mapping[str, Any]) -> Config:
         else:
             where, text = f"{path or DEFAULT_CONFIG}: {option.key}", ini.get(option.key, option.default)
         try:
-            values[option.name] = option.read(text)
+            values[option.name] = option.kind.read(text)
         except ValueError as error:
             why = f" ({error})" if str(error) else ""
-            raise ConfigError(
-                f"{where}: {visible_text(text)!r} is not allowed{why}; allowed: {option.allowed}"
-            ) from None
+            wrong = f"{visible_text(text)!r} is not allowed{why}; allowed: {option.kind.allowed}"
+            raise ConfigError(f"{where}: {wrong}") from None
     return Config(**values)
 
 
@@ -6115,7 +6072,7 @@ def run_status(config: Config, _say: Say) -> int:
 
 def run_grants(config: Config, _say: Say) -> int:
     """Print the SQL that makes the account for the inventory."""
-    emit(grants_sql(config.user or "conntracker@localhost"))
+    emit(grants_sql(config.user))
     return 0
 
 
