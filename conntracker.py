@@ -455,12 +455,12 @@ _DIRECTIVES = """
 """
 _MATCHED = {"%%": "%", "%?f": "(?:[.,][0-9]{1,9})?"}  # the second: a fraction that may be missing
 _OF_GO: dict[str, str] = {}
-_OF_SERVER = {"S": "%S", "I": "%I"}
+_SHORT_FOR = {"%T": "%H:%M:%S", "%F": "%Y-%m-%d", "%R": "%H:%M", "%r": "%I:%M:%S %p"}
+_OF_SERVER = {**_SHORT_FOR, "%S": "%S", "%I": "%I", "%%": "%%"}
 for _directive, _go, _letter, _matched in (line.split(None, 3) for line in _DIRECTIVES.strip().splitlines()):
     _OF_GO.setdefault(_go, _directive)
-    _OF_SERVER.setdefault(_letter, _directive)
+    _OF_SERVER.setdefault("%" + _letter, _directive)
     _MATCHED[_directive] = _matched
-_SHORT_FOR = {"%T": "%H:%M:%S", "%F": "%Y-%m-%d", "%R": "%H:%M", "%r": "%I:%M:%S %p"}
 _GO_ELEMENT = re.compile(
     r"(?<=[.,])(?:0+|9+)(?![0-9])|" + "|".join(re.escape(go) for go in _OF_GO if go not in ("-", "000000"))
 )
@@ -468,19 +468,13 @@ _DIRECTIVE = re.compile(r"%(?::z|\?f|-?[A-Za-z%])")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def _of_server(match: "re.Match[str]") -> str:
-    letter = match[0][-1]
-    return _SHORT_FOR.get(match[0]) or (
-        match[0] if letter == "%" else _OF_SERVER.get(letter, match[0] + " of DATE_FORMAT")
-    )
-
-
 def _as_directives(text: str) -> str:
     """Return a time format with strftime's directives, from any of the three kinds; `%i` is the server's alone."""
     if "%" not in text:
         return _GO_ELEMENT.sub(lambda match: _OF_GO.get(match[0], "%f"), text)
-    known = _of_server if "%i" in text else lambda match: _SHORT_FOR.get(match[0], match[0])
-    return _DIRECTIVE.sub(known, text)
+    if "%i" not in text:
+        return _DIRECTIVE.sub(lambda match: _SHORT_FOR.get(match[0], match[0]), text)
+    return _DIRECTIVE.sub(lambda match: _OF_SERVER.get(match[0].replace("-", ""), f"{match[0]} of DATE_FORMAT"), text)
 
 
 class TimeFormat:
@@ -515,10 +509,11 @@ class TimeFormat:
             widths.get(element, 2) for element in self.elements
         )
 
-    def read(self, stamp: str, year: int) -> Optional[tuple[datetime, Optional[timedelta]]]:
-        """Return the local time that a stamp says and its offset from UTC, if it says one; None if it has another form.
+    def read(self, stamp: str, zone: Optional[tzinfo], year: int, fold: int = 0) -> Optional[int]:
+        """Return the instant of a stamp, in a zone (None: the system's) if it says none; None if it has another form.
 
-        `year` is for forms without one.  Raises ValueError where there is no such time.
+        `year` is for forms without one; `fold` as for `epoch`.  Raises ValueError or KeyError where there is no such
+        time.
         """
         match = self._pattern.fullmatch(stamp)
         if not match:
@@ -528,10 +523,10 @@ class TimeFormat:
         month = _MONTHS.index(name) + 1 if name else int(said["m"])
         hour = int(said["H"]) if "H" in said else int(said["I"]) % 12 + 12 * (said.get("p") == "PM")
         year = int(said["Y"]) if "Y" in said else 2000 + int(said["y"]) if "y" in said else year
-        second = min(int(said.get("S", 0)), 59) if said.get("S") == "60" else int(said.get("S", 0))
+        second = 59 if said.get("S") == "60" else int(said.get("S", 0))
         naive = datetime(year, month, int(said["d"] if "d" in said else said["e"]), hour, int(said.get("M", 0)), second)
         offset = said.get("z") or ("Z" if said.get("Z") in ("UTC", "GMT") else None)
-        return naive, None if offset is None else _offset(offset)
+        return epoch(naive, zone, fold) if offset is None else epoch(naive - _offset(offset), timezone.utc)
 
     def write(self, moment: datetime) -> str:
         """Write an aware time, to the second."""
@@ -550,12 +545,12 @@ def _offset(text: str) -> timedelta:
 
 def epoch(naive: datetime, zone: Optional[tzinfo], fold: int = 0) -> int:
     """Return the instant of a local time in a zone (None: the system's); `fold` 1 is the second of two."""
-    return int((naive.replace(tzinfo=zone, fold=fold) if zone else naive.replace(fold=fold)).timestamp())
+    return int(naive.replace(tzinfo=zone, fold=fold).timestamp())
 
 
 def local(instant: int, zone: Optional[tzinfo]) -> datetime:
     """Return the aware local time of an instant in a zone (None: the system's)."""
-    return datetime.fromtimestamp(instant, zone) if zone else datetime.fromtimestamp(instant, timezone.utc).astimezone()
+    return datetime.fromtimestamp(instant, timezone.utc).astimezone(zone)
 
 
 def utc(instant: Optional[int]) -> str:
@@ -636,17 +631,11 @@ class Clock(dict[bytes, int]):
 
     def _instant(self, form: TimeFormat, stamp: str, fold: int) -> Optional[int]:
         year = local(self.written, self.zone).year
-        read = form.read(stamp, year)
-        if read is None:
-            return None
-        naive, offset = read
-        if offset is not None:
-            return int((naive - offset).replace(tzinfo=timezone.utc).timestamp())
-        instant = epoch(naive, self.zone, fold)
-        self._yearless |= not form.has_year
-        if not form.has_year and instant > self.written + DAY:
-            instant = epoch(naive.replace(year=year - 1), self.zone, fold)
-        return instant
+        instant = form.read(stamp, self.zone, year, fold)
+        if instant is None or form.has_year:
+            return instant
+        self._yearless = True
+        return instant if instant <= self.written + DAY else form.read(stamp, self.zone, year - 1, fold)
 
     def set_file(self, written: int) -> None:
         """Go on with a file that was last written to at an instant."""
@@ -665,15 +654,14 @@ class Clock(dict[bytes, int]):
 
     def repeats(self, low: int, high: int) -> bool:
         """Return whether local time repeats an hour near two instants, so that the order of lines counts."""
-        quarters = low // 900 - 8, high // 900 + 9
-        if quarters[1] - quarters[0] > 400 * 96:  # no stretch of log is that long; but anybody can forge a stamp
+        low, high = low // 900 * 900 - 2 * HOUR, high // 900 * 900 + 2 * HOUR + 900
+        if high - low > 400 * DAY:  # no stretch of log is that long; but anybody can forge a stamp
             return True
-        known = self._repeats.get(quarters)
-        if known is None:
-            instants = [*range(quarters[0] * 900, quarters[1] * 900, DAY), quarters[1] * 900]
+        if (low, high) not in self._repeats:
+            instants = [*range(low, high, DAY), high]
             offsets = [local(instant, self.zone).utcoffset() or timedelta(0) for instant in instants]
-            known = self._repeats[quarters] = any(after < before for before, after in zip(offsets, offsets[1:]))
-        return known
+            self._repeats[low, high] = any(later < earlier for earlier, later in zip(offsets, offsets[1:]))
+        return self._repeats[low, high]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -3425,12 +3413,9 @@ def _read_instant(text: str, form: TimeFormat, zone: Optional[tzinfo]) -> int:
     """Read a time as the Go program wrote it; 0 if it cannot be read."""
     for known in (form, *map(TimeFormat, ("%Y-%m-%d %H:%M:%S%:z", "%Y-%m-%dT%H:%M:%S%?f%z"))):
         with contextlib.suppress(ValueError, KeyError):
-            read = known.read(text, 1970)
-            if read:
-                naive, offset = read
-                if offset is None:
-                    return epoch(naive, zone)
-                return int((naive - offset).replace(tzinfo=timezone.utc).timestamp())
+            instant = known.read(text, zone, 1970)
+            if instant is not None:
+                return instant
     return 0
 
 
