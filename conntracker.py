@@ -40,6 +40,7 @@ import fnmatch
 import functools
 import gc
 import glob
+import importlib
 import itertools
 import json
 import os
@@ -942,13 +943,22 @@ def plain_records(server: bytes, width: int, *, ports: bool) -> PlainRecords:
 FINGERPRINT = 256
 # No fault: a rotation, or somebody else, removed a file between the look and the reading.
 VANISHED = "it was removed before it was read"
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+# What opens a compressed file.
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": "compression.zstd"}
 JOURNAL = "journal:"
 # Seconds by which a new file must be older than what was read: less is an hour of daylight saving, or a clock that
 # was set.
 OLDER = 2 * HOUR
 
 Say = Callable[[str, str], None]
+
+
+class Gap(NamedTuple):
+    """A stretch of time for which log records were lost, or may have been."""
+
+    began: int
+    ended: int
+    reason: str = ""
 
 
 class Known(NamedTuple):
@@ -971,18 +981,18 @@ class Known(NamedTuple):
 class LogFile:
     """A file of a log, to be read from `start` to `end`; `first` and `last` are the instants of its records there.
 
-    `live`: the server may still write to it.  `broken` says why it could not be read to its end, `read_to` how far it
-    was.
+    `live`: the server may still write to it.  `put_back`: new, but older than what was read.  `broken` says why it
+    could not be read to its end, `read_to` how far it was.
     """
 
     def __init__(self, log: str, path: str, status: os.stat_result) -> None:
         self.log, self.path = log, path
         self.device, self.inode = status.st_dev, status.st_ino
         self.stored_size, self.modified = status.st_size, status.st_mtime_ns
-        self.compressed = path.endswith(COMPRESSIONS)
+        self.compressed = path.endswith(tuple(COMPRESSIONS))
         self.head = self.before = b""
         self.start = self.end = self.read_to = 0
-        self.live = self.unchanged = False
+        self.live = self.unchanged = self.put_back = False
         self.known: Optional[Known] = None
         self.first: Optional[int] = None
         self.last: Optional[int] = None
@@ -1012,23 +1022,9 @@ class LogFile:
 
     def as_known(self) -> Known:
         """Return what the next run needs to know."""
-        if self.unchanged and self.known:
-            return self.known._replace(path=self.path, live=self.live)
-        end = self.read_to
-        return Known(
-            self.log,
-            self.path,
-            self.device,
-            self.inode,
-            self.stored_size,
-            self.modified,
-            end,
-            self.live and end > 0,
-            self.first,
-            self.last,
-            self.head if self.path == JOURNAL else self.head[:end],
-            self.before,
-        )
+        end, head = self.read_to, self.head if self.path == JOURNAL else self.head[: self.read_to]
+        found = Known(**{name: getattr(self, name) for name in Known._fields})
+        return found._replace(end=end, head=head, live=self.live and end > 0)
 
 
 class _Plain:
@@ -1093,22 +1089,9 @@ def _open_raw(file: LogFile) -> IO[bytes]:
 
 def _decompressed(path: str, raw: IO[bytes]) -> Any:
     """Return a compressed file's text as a stream; a module is loaded only where it is needed."""
-    if path.endswith(".gz"):
-        import gzip
-
-        return gzip.GzipFile(fileobj=raw)
-    if path.endswith(".bz2"):
-        import bz2
-
-        return bz2.BZ2File(raw)
-    if path.endswith(".xz"):
-        import lzma
-
-        return lzma.LZMAFile(raw)
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-
-        return zstd.ZstdFile(raw)
+    suffix = os.path.splitext(path)[1]
+    if suffix != ".zst" or sys.version_info >= (3, 14):
+        return importlib.import_module(COMPRESSIONS[suffix]).open(raw)
     program = shutil.which("zstd")
     if not program:
         raise OSError(errno.ENOTSUP, "it takes Python 3.14 or the program zstd to read it")
@@ -1121,14 +1104,13 @@ class _Piped:
     def __init__(self, command: Sequence[str], source: Optional[IO[bytes]] = None) -> None:
         self.name = os.path.basename(command[0])
         # Its errors are few; a pipe that nobody reads would hold no more than these.
-        self.process = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.output, self.errors = (stream or sys.stdin.buffer for stream in (self.process.stdout, self.process.stderr))
+        self.process: Any = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes."""
-        data = self.output.read(size)
+        data: bytes = self.process.stdout.read(size)
         if not data and self.process.wait():
-            said = visible(self.errors.read(200).strip())
+            said = visible(self.process.stderr.read(200).strip())
             raise OSError(errno.EIO, said or f"{self.name} ended with {self.process.returncode}")
         return data
 
@@ -1138,20 +1120,19 @@ class _Piped:
         self.process.communicate()
 
 
-class _Journal:
+class _Journal(_Piped):
     """The records in the journal behind a cursor, which moves on with them, as rsyslog would write them to a file."""
 
     def __init__(self, file: LogFile) -> None:
-        self.file = file
+        self.file, self.rest = file, b""
         command = ["journalctl", "--output=json", "--quiet", "--no-pager", f"--identifier={file.head.decode()}"]
         command += [f"--after-cursor={file.before.decode()}"] if file.before else []
-        self.pipe = _Piped(command)
-        self.rest = b""
+        super().__init__(command)
 
     def read(self, size: int) -> bytes:
         """Return some whole lines."""
         while True:
-            data = self.pipe.read(size)
+            data = super().read(size)
             lines = (self.rest + data).split(b"\n")
             self.rest = lines.pop()
             text = b"".join(self._line(json.loads(line)) for line in lines)
@@ -1166,10 +1147,6 @@ class _Journal:
         host, ident = entry.get("_HOSTNAME", "localhost"), entry.get("SYSLOG_IDENTIFIER", "")
         return f"{stamp} {host} {ident}: ".encode() + raw.replace(b"\n", b"#012") + b"\n"
 
-    def close(self) -> None:
-        """End the program."""
-        self.pipe.close()
-
 
 def journal_plan(identifier: str, known: list[Known]) -> "Plan":
     """Return the plan for the journal: all behind the cursor of the last run, which is kept in `before`."""
@@ -1180,7 +1157,7 @@ def journal_plan(identifier: str, known: list[Known]) -> "Plan":
     file.known = next((k for k in known if k.path == JOURNAL), None)
     if file.known:
         file.before, file.first = file.known.before, file.known.first
-    return Plan([file], [], [], frozenset())
+    return Plan([file], [], [], [])
 
 
 def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]]:
@@ -1192,25 +1169,23 @@ def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]
     files: dict[tuple[int, int], LogFile] = {}
     unreadable: list[str] = []
     for _ in range(5):
-        found = 0
-        for log, candidate in _candidates(path, name):
+        known = len(files)
+        for log, found in _candidates(path, name):
             try:
-                status = os.stat(candidate)
-                if (status.st_dev, status.st_ino) in files or candidate in unreadable:
-                    continue
+                status = os.stat(found)
                 if not stat.S_ISREG(status.st_mode):
-                    say("WARN", f"{candidate}: not a file: left out")
+                    say("WARN", f"{found}: not a file: left out")
                     continue
-                if not os.access(candidate, os.R_OK, effective_ids=True) and os.path.exists(candidate):
+                if not os.access(found, os.R_OK, effective_ids=True) and os.path.exists(found):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            except OSError as error:
-                if error.errno != errno.ENOENT and candidate not in unreadable:
-                    unreadable.append(candidate)
-                    say("ERROR", f"{candidate}: {error.strerror}: the log was not read: grant this user read access")
+                files.setdefault((status.st_dev, status.st_ino), LogFile(log, found, status))
+            except FileNotFoundError:
                 continue
-            files[status.st_dev, status.st_ino] = LogFile(log, candidate, status)
-            found += 1
-        if not found:
+            except OSError as error:
+                if found not in unreadable:
+                    unreadable.append(found)
+                    say("ERROR", f"{found}: {error.strerror}: the log was not read: grant this user read access")
+        if len(files) == known:
             break
     if not files and not unreadable:
         raise LogError(f"{path}: no audit log named {name} here: is auditing on, and is AuditLogPath right?")
@@ -1220,9 +1195,11 @@ def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]
 # Rotations: .1 .01 .001 -20261122 _20261122 -20261122-1763800000 -2026112210, and logrotate's `extension`, before .log.
 _ROTATION = r"(?:[-._][0-9]+){0,3}"
 _COMPRESSION = r"(?:\.(?:gz|bz2|xz|zst))?"
-# In a glob a number must look like a rotation's: server_audit-3307.log is another server's log.
+# What the name of a rotation has behind that of its log.  In a glob a number must look like a rotation's:
+# server_audit-3307.log is another server's log.
 _SURE_ROTATION = re.compile(
-    r"(.*?)(?:(?:\.[0-9]{1,3}|[-_.][0-9]{8}(?:[0-9]{2})?(?:-[0-9]{2,10})?|-[0-9]{10})(?=\.|\Z))(\.log)?" + _COMPRESSION
+    r"(?:(?:\.[0-9]{1,3}|[-_.][0-9]{8}(?:[0-9]{2})?(?:-[0-9]{2,10})?|-[0-9]{10})(?=\.|\Z))?(\.log)?"
+    rf"{_COMPRESSION}\Z"
 )
 
 
@@ -1230,94 +1207,73 @@ def _candidates(path: str, name: str) -> list[tuple[str, str]]:
     """Return the paths that may be files of audit logs, each behind the path of its log."""
     if not os.path.isdir(path):
         if not os.path.lexists(path) and glob.has_magic(path):
-            return [(_log_of(found), found) for found in sorted(glob.glob(path))]
+            return [(_SURE_ROTATION.sub(r"\1", found), found) for found in sorted(glob.glob(path))]
         path, name = os.path.split(path)
     try:
         names = os.listdir(path or ".")
     except OSError as error:
         advice = "the logs cannot be listed: check AuditLogPath and its permissions"
         raise LogError(f"{path}: {error.strerror}: {advice}") from None
-    stem, extension = os.path.splitext(name)
-    whole, parts = re.escape(name), (re.escape(stem), re.escape(extension))
-    family = re.compile(f"(?:{whole}{_ROTATION}|{parts[0]}{_ROTATION}{parts[1]}){_COMPRESSION}", re.DOTALL)
+    stem, extension = map(re.escape, os.path.splitext(name))
+    family = re.compile(f"{stem}(?:{extension}{_ROTATION}|{_ROTATION}{extension}){_COMPRESSION}", re.DOTALL)
     log = os.path.join(path, name)
     return [(log, os.path.join(path, found)) for found in sorted(names) if family.fullmatch(found)]
-
-
-def _log_of(path: str) -> str:
-    """Return the path of the log of which this is a file, by its name."""
-    for suffix in COMPRESSIONS:
-        path = path[: -len(suffix)] if path.endswith(suffix) else path
-    match = _SURE_ROTATION.fullmatch(path)
-    return match[1] + (match[2] or "") if match else path
 
 
 class Plan(NamedTuple):
     """What a run reads: files from the oldest to the newest, and what became of the known ones.
 
-    `gaps`: from when, until when and why records are lost.  `put_back` are the paths of new files that are older than
-    what was read.
+    `kept` are known files that cannot be read now, `gaps` tell what is lost.
     """
 
     files: list[LogFile]
+    unreadable: list[str]
     kept: list[Known]
-    gaps: list[tuple[int, int, str]]
-    put_back: frozenset[str]
+    gaps: list[Gap]
 
 
 def plan(files: list[LogFile], unreadable: list[str], known: list[Known], clock: Clock) -> Plan:
     """Decide what to read of each file."""
-    same = {(k.device, k.inode): k for k in known}
+    by_inode = {(k.device, k.inode): k for k in known}
     for file in files:
-        k = same.get((file.device, file.inode))
+        k = by_inode.get((file.device, file.inode))
         if k and (k.stored_size, k.modified) == (file.stored_size, file.modified):
-            file.known, file.unchanged, file.head, file.first, file.last = k, True, k.head, k.first, k.last
-            file.age = k.first
+            file.known, file.unchanged = k, True
+            file.head, file.first, file.last, file.age = k.head, k.first, k.last, k.first
         else:
             _look_at_head(file, clock)
     files = sorted(_without_copies(files), key=_by_age)
-    for log in dict.fromkeys(file.log for file in files):
-        _mark_live([file for file in files if file.log == log])
+    logs = [[file for file in files if file.log == log] for log in dict.fromkeys(file.log for file in files)]
+    for of_one_log in logs:
+        _mark_live(of_one_log)
     for file in files:
         if not file.unchanged and not file.broken:
             file.known = _continued(file, known)
         try:
             _bound(file)
         except OSError as error:
-            file.broken, file.end = VANISHED if isinstance(error, FileNotFoundError) else describe(error), file.start
+            file.broken, file.end = describe(error), file.start
     _keep_log_of_moved(files)
-    missing = [
-        gap for log in {file.log for file in files} for gap in _missing_rotations([f for f in files if f.log == log])
-    ]
-    found = {id(file.known) for file in files if file.known}
+    for file in files:
+        file.put_back = file.is_new and not file.known and _was_read(file, known)
+    found = {file.known for file in files}
     away = {*unreadable, *(file.path for file in files if file.broken)}
-    lost = [k for k in known if id(k) not in found and k.path not in away]
-    newest = {log: max((k.last or 0 for k in known if k.log == log), default=0) for log in {k.log for k in known}}
-    return Plan(
-        files=files,
-        kept=[k for k in known if id(k) not in found and k.path in away],
-        gaps=[*missing, *(_gap(k, files) for k in lost if k.live and k.last is not None)],
-        put_back=frozenset(
-            file.path
-            for file in files
-            if file.is_new and not file.known and _was_read(file, newest.get(file.log, 0), [k.head for k in known])
-        ),
-    )
+    gaps = [gap for of_one_log in logs for gap in _missing_rotations(of_one_log)]
+    gaps += _not_found([k for k in known if k not in found and k.path not in away], files)
+    return Plan(files, unreadable, [k for k in known if k not in found and k.path in away], gaps)
 
 
-def _was_read(file: LogFile, newest: int, heads: list[bytes]) -> bool:
+def _was_read(file: LogFile, known: list[Known]) -> bool:
     """Return whether a new file holds what was read before, or is older: by its first record or bytes."""
+    newest = max((k.last or 0 for k in known if k.log == file.log), default=0)
     older = file.age is not None and file.age < newest - OLDER
-    return older or any(len(head) > 20 and file.head.startswith(head) for head in heads)
+    return older or any(len(k.head) > 20 and file.head.startswith(k.head) for k in known)
 
 
 def _look_at_head(file: LogFile, clock: Clock) -> None:
     """Read the first bytes of a file and the instant of its first record."""
     try:
         start = file.text(0, LONGEST_RECORD)
-    except FileNotFoundError:
-        file.broken = VANISHED
-        return
     except Exception as error:  # each compression has errors of its own
         file.broken = describe(error)
         return
@@ -1332,17 +1288,17 @@ def _look_at_head(file: LogFile, clock: Clock) -> None:
 
 def describe(error: Exception) -> str:
     """Return what an error of reading says."""
+    if isinstance(error, FileNotFoundError):
+        return VANISHED
     return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
 
 
 def instants_of(lines: Iterable[bytes], clock: Clock) -> Iterator[int]:
     """Yield the instants of those lines that begin with a stamp."""
     for line in (line.strip(b"\0\r ") for line in lines):
-        stamp = b",".join(line.split(b",")[: 1 + clock.form.text.count(",")])
-        instant = clock.find(stamp)
+        instant = clock.find(b",".join(line.split(b",")[: 1 + clock.form.text.count(",")]))
         if instant is None:
-            stamp = _read_head(line[:LONGEST_RECORD] + b",,", clock).stamp or b""
-            instant = clock.find(stamp)
+            instant = clock.find(_read_head(line[:LONGEST_RECORD] + b",,", clock).stamp or b"")
         if instant is not None:
             yield instant
 
@@ -1392,9 +1348,8 @@ def _continued(file: LogFile, known: list[Known]) -> Optional[Known]:
     mine.sort(key=lambda k: ((k.device, k.inode) != (file.device, file.inode), -k.end))
     for k in mine:
         with contextlib.suppress(Exception):  # each compression has errors of its own; it is read from its start then
-            if (file.compressed or file.stored_size >= k.end) and file.text(
-                k.end - len(k.before), len(k.before)
-            ) == k.before:
+            start, size = k.end - len(k.before), len(k.before)
+            if (file.compressed or file.stored_size >= k.end) and file.text(start, size) == k.before:
                 return k
     return None
 
@@ -1433,29 +1388,26 @@ def _last_line_end(file: LogFile) -> int:
     return file.start
 
 
-def _missing_rotations(files: list[LogFile]) -> Iterator[tuple[int, int, str]]:
+def _missing_rotations(files: list[LogFile]) -> Iterator[Gap]:
     """Yield a gap where the log was rotated more than once since the last run, and one of the files is missing."""
     numbered = {int(number[1]): file for file in files for number in [_ROTATION_NUMBER.search(file.path)] if number}
     for number, file in numbered.items():
-        if file.known and file.known.live and file.known.last is not None:
-            lost = set(range(1, number)) - numbered.keys()
-            if lost and len(numbered) > 0 and not file.unchanged:
-                newer = [f.first for n, f in numbered.items() if n < min(lost) and f.first is not None]
-                base = [f.first for f in files if f.path == f.log and f.first is not None]
-                ended = min([*newer, *base], default=int(time.time()))
-                yield (
-                    file.known.last,
-                    max(ended, file.known.last),
-                    f"{file.log}.{max(lost)} is missing: it was not read",
-                )
+        k = file.known
+        lost = set(range(1, number)) - numbered.keys()
+        if k and k.live and k.last is not None and lost and not file.unchanged:
+            newer = [f for n, f in numbered.items() if n < min(lost)] + [f for f in files if f.path == f.log]
+            ended = min((f.first for f in newer if f.first is not None), default=int(time.time()))
+            yield Gap(k.last, max(ended, k.last), f"{file.log}.{max(lost)} is missing: it was not read")
 
 
-def _gap(k: Known, files: list[LogFile]) -> tuple[int, int, str]:
-    """Describe what was lost: it ends with the first record of the files that are new, at the latest now."""
-    began = k.last or 0
-    firsts = [f.first for f in files if f.log == k.log and f.known is None and f.first is not None and f.first >= began]
-    ended = min(firsts, default=int(time.time()))
-    return began, ended, f"{k.path} was not found again: what it held after the last run was not read"
+def _not_found(lost: list[Known], files: list[LogFile]) -> Iterator[Gap]:
+    """Yield a gap for each lost file that was live, until the first record of the new files, or now."""
+    for k in lost:
+        if k.live and k.last is not None:
+            firsts = [f.first for f in files if f.log == k.log and f.known is None and f.first is not None]
+            ended = min((first for first in firsts if first >= k.last), default=int(time.time()))
+            reason = f"{k.path} was not found again: what it held after the last run was not read"
+            yield Gap(k.last, ended, reason)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -3529,7 +3481,6 @@ class Collector:
         if written and form.text == DEFAULT_STAMP:
             form = TimeFormat(written)
         clock = Clock(form, config.audit_zone)
-        unreadable: list[str] = []
         if config.audit_log_path == JOURNAL:
             todo = journal_plan(config.syslog_identifier or "mysql-server_auditing", store.files())
         else:
@@ -3541,13 +3492,13 @@ class Collector:
         ]
         progress = Progress()
         for one in passes:
-            self._read(one, todo.put_back, progress)
+            self._read(one, progress)
         progress.close()
-        self._finish(todo, passes, unreadable)
+        self._finish(todo, passes)
         store.commit()
         for problem in self.problems:
             self.say("ERROR", problem)
-        return 1 if self.problems or unreadable else 0
+        return 1 if self.problems or todo.unreadable else 0
 
     def _ask_server(self) -> None:
         config, store = self.config, self.store
@@ -3580,10 +3531,10 @@ class Collector:
 
     # Reading.
 
-    def _read(self, one: Pass, put_back: frozenset[str], progress: "Progress") -> None:
+    def _read(self, one: Pass, progress: "Progress") -> None:
         """Read what is new of a log; files put back that are older than what was read have a ledger of their own."""
-        old = [file for file in one.files if file.is_new and file.path in put_back]
-        new = [file for file in one.files if file.is_new and file.path not in put_back]
+        old = [file for file in one.files if file.put_back]
+        new = [file for file in one.files if file.is_new and not file.put_back]
         fresh = Ledger(one.ledger.clock, one.ledger.ours, one.ledger.ident, one.ledger.own)
         if any(file.live for file in old):
             # The server goes on in a log that begins again: so does the ledger.
@@ -3643,7 +3594,7 @@ class Collector:
 
     # Keeping.
 
-    def _finish(self, todo: Plan, passes: list[Pass], unreadable: list[str]) -> None:
+    def _finish(self, todo: Plan, passes: list[Pass]) -> None:
         """Store positions and proof beside the facts."""
         store, now = self.store, int(time.time())
         broken = [file for file in todo.files if file.broken and file.broken != VANISHED]
@@ -3658,7 +3609,7 @@ class Collector:
             store.add_gaps(blind)
         store.refresh_provisional()
         store.show_again()
-        self._keep_facts_of_run(todo, passes, complete=not unreadable and not broken, now=now)
+        self._keep_facts_of_run(todo, passes, complete=not todo.unreadable and not broken, now=now)
         for file in broken:
             if file.broken != "not understood":
                 self.problems.append(
@@ -3668,7 +3619,7 @@ class Collector:
             lost = f"gap from {store.show(began)} to {store.show(ended)}: {reason}"
             self.say("WARN", f"{lost}: run more often, or keep more rotations")
         if self.inventory:
-            whole = not (unreadable or broken or todo.gaps or self.unparsed)
+            whole = not (todo.unreadable or broken or todo.gaps or self.unparsed)
             Proof(store, self.inventory, passes, whole=whole, say=self.say).keep()
         store.set(last_error="; ".join(self.problems), server_group=self.config.group)
         if self.config.inventory:
@@ -4368,14 +4319,6 @@ class Suspect(NamedTuple):
     user: bytes
     host: bytes
     seen: int
-
-
-class Gap(NamedTuple):
-    """A stretch of time for which log records were lost, or may have been."""
-
-    began: int
-    ended: int
-    reason: str = ""
 
 
 class Watched(NamedTuple):
