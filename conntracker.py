@@ -2890,26 +2890,21 @@ CREATE VIEW Verdicts AS
   ORDER BY removable DESC, last_seen;
 CREATE VIEW Unused AS SELECT * FROM Verdicts WHERE removable;
 """
-# Version 1 of the schema: what it had not settled stays as it was; all logs are read again once.
-_FROM_VERSION_1 = """
-INSERT INTO evidence SELECT kind, user, host, 1, first_seen, last_seen, shown, user_text, host_text
-    FROM evidence WHERE settled = 0
-    ON CONFLICT (kind, user, host, settled) DO UPDATE SET
+_WIDEN = """ON CONFLICT (kind, user, host, settled) DO UPDATE SET
     first_seen = min(first_seen, excluded.first_seen),
     shown = CASE WHEN excluded.last_seen > last_seen THEN excluded.shown ELSE shown END,
-    last_seen = max(last_seen, excluded.last_seen);
+    last_seen = max(last_seen, excluded.last_seen)"""
+_ADD_EVIDENCE = f"INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) {_WIDEN}"
+# Version 1 of the schema: what it had not settled stays as it was; all logs are read again once.
+_FROM_VERSION_1 = f"""
+INSERT INTO evidence SELECT kind, user, host, 1, first_seen, last_seen, shown, user_text, host_text
+    FROM evidence WHERE settled = 0 {_WIDEN};
 DELETE FROM evidence WHERE settled = 0;
 DELETE FROM suspect WHERE settled = 0;
 DELETE FROM meta WHERE key LIKE 'audit#_%' ESCAPE '#' OR key LIKE 'server#_%' ESCAPE '#';
 ALTER TABLE account ADD COLUMN locked_since INTEGER;
 DROP TABLE session;
 DROP TABLE file;
-"""
-_ADD_EVIDENCE = """
-INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, user, host, settled) DO UPDATE SET
-    first_seen = min(first_seen, excluded.first_seen),
-    shown = CASE WHEN excluded.last_seen > last_seen THEN excluded.shown ELSE shown END,
-    last_seen = max(last_seen, excluded.last_seen)
 """
 _ADD_SUSPECT = """
 INSERT INTO suspect VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user, host, settled) DO UPDATE SET
@@ -2943,8 +2938,8 @@ class Store:
 
     def __init__(self, path: str, form: TimeFormat, zone: Optional[tzinfo], *, write: bool) -> None:
         self.path, self.form, self.zone = path, form, zone
-        self._shown: dict[int, str] = {}
-        self._begun = False
+        # An instant in TimeFormatDB.
+        self.show = functools.lru_cache(4096)(lambda instant: form.write(local(instant, zone)))
         with self._explained():
             mode = "rw" if write else "ro"
             name = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
@@ -2973,7 +2968,7 @@ class Store:
             raise DatabaseError(f"{self.path}: a database of something else: check SqlitePath")
         if not write:
             raise DatabaseError(f"{self.path}: nothing collected yet by this version: run conntracker collect first")
-        self.begin()
+        self.db.execute("BEGIN IMMEDIATE")
         imported: list[tuple[bytes, bytes, bytes]] = []
         if version:
             self._script(_FROM_VERSION_1)
@@ -3003,88 +2998,76 @@ class Store:
         else:
             shown = self.show(instant) if instant else text
             row = ("imported", name, host, 1, instant, instant, shown, _odd_text(name), _odd_text(host))
-            self.db.execute(_ADD_EVIDENCE, row)
+            self._write(_ADD_EVIDENCE, [row])
 
-    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+    def select(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of a statement that only reads."""
         with self._explained():
             return self.db.execute(sql, values).fetchall()
 
-    def _run_for(self, rows: Iterable[Sequence[Any]], sql: str) -> None:
+    def _write(self, sql: str, rows: Iterable[Sequence[Any]] = ((),)) -> int:
+        """Run a statement with each of some rows, in the transaction; return how many rows it has changed."""
         with self._explained():
-            self.db.executemany(sql, rows)
+            if not self.db.in_transaction:
+                self.db.execute("BEGIN IMMEDIATE")
+            return self.db.executemany(sql, rows).rowcount
 
-    def _replace(self, table: str, rows: Iterable[Sequence[Any]], where: str = "1") -> None:
-        """Put rows in the place of those of a table (that meet a condition)."""
+    def _replace(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Put rows in the place of those of a table."""
         rows = list(rows)
-        self._run(f"DELETE FROM {table} WHERE {where}")
+        self._write(f"DELETE FROM {table}")
         if rows:
-            self._run_for(rows, f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})")
+            self._write(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})", rows)
 
-    def begin(self) -> None:
-        """Begin the transaction, unless it has begun."""
-        if not self._begun:
-            self._run("BEGIN IMMEDIATE")
-            self._begun = True
+    def _add_time(self, table: str, began: int, ended: int, **said: str) -> None:
+        """Keep a stretch of time and what is said of it; one that goes on grows."""
+        same = "".join(f" AND {column} = ?" for column in said)
+        grow = f"UPDATE OR IGNORE {table} SET ended = max(ended, ?) WHERE ended = ?{same}"
+        if not self._write(grow, [(ended, began, *said.values())]):
+            row = (began, ended, *said.values())
+            self._write(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", [row])
 
     def commit(self) -> None:
         """Make all of it true at once."""
-        self._run("COMMIT")
-        self._begun = False
+        with self._explained():
+            self.db.commit()
 
     # Single facts.
 
     def meta(self) -> dict[str, Any]:
         """Return all single facts."""
-        return dict(self._run("SELECT key, value FROM meta"))
+        return dict(self.select("SELECT key, value FROM meta"))
 
     def get(self, key: str) -> Any:
         """Return a single fact or None."""
-        rows = self._run("SELECT value FROM meta WHERE key = ?", (key,))
-        return rows[0][0] if rows else None
+        return self.meta().get(key)
 
     def set(self, **facts: Any) -> None:
         """Keep single facts."""
-        self.begin()
-        self._run_for(facts.items(), "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)")
-
-    def show(self, instant: int) -> str:
-        """Write an instant in TimeFormatDB."""
-        text = self._shown.get(instant)
-        if text is None:
-            if len(self._shown) > 4096:
-                self._shown.clear()
-            text = self._shown[instant] = self.form.write(local(instant, self.zone))
-        return text
+        self._write("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", facts.items())
 
     # What was read.
 
     def files(self) -> list[Known]:
         """Return the files as the last run left them."""
-        return [Known(log, os.fsdecode(path), *rest) for log, path, *rest in self._run("SELECT * FROM file")]
+        return [Known(log, os.fsdecode(path), *rest) for log, path, *rest in self.select("SELECT * FROM file")]
 
-    def put_files(self, files: Iterable[Known], gaps: Iterable[tuple[int, int, str]]) -> None:
-        """Keep where reading goes on, and the new gaps."""
+    def put_files(self, files: Iterable[Known]) -> None:
+        """Keep where reading goes on."""
         self._replace("file", ((f.log, os.fsencode(f.path), *f[2:]) for f in files))
-        self.add_gaps(gaps)
 
     def add_gaps(self, gaps: Iterable[tuple[int, int, str]]) -> None:
-        """Keep stretches of time of which records were lost; one that goes on grows."""
+        """Keep times of which records were lost."""
         for began, ended, reason in gaps:
-            self.begin()
-            with self._explained():
-                longer = self.db.execute(
-                    "UPDATE gap SET ended = ? WHERE ended = ? AND reason = ?", (ended, began, reason)
-                )
-            if not longer.rowcount:
-                self._run("INSERT OR IGNORE INTO gap VALUES (?, ?, ?)", (began, ended, reason))
+            self._add_time("gap", began, ended, reason=reason)
 
     def load_ledger(self, log: str, ledger: Ledger) -> None:
         """Set a ledger to where the last run left it."""
-        state = self._run("SELECT state FROM counter WHERE log = ?", (log,))
+        state = self.select("SELECT state FROM counter WHERE log = ?", (log,))
         if not state:
             return
-        rows = self._run("SELECT * FROM recent WHERE log = ? ORDER BY rowid", (log,))
-        sessions = self._run("SELECT connection, name, since, changed FROM session WHERE log = ?", (log,))
+        rows = self.select("SELECT * FROM recent WHERE log = ? ORDER BY rowid", (log,))
+        sessions = self.select("SELECT connection, name, since, changed FROM session WHERE log = ?", (log,))
         ledger.restore(
             json.loads(state[0][0]),
             [(run, _as_row(rest)) for _, run, *rest in rows],
@@ -3093,101 +3076,82 @@ class Store:
 
     def save_ledger(self, log: str, ledger: Ledger) -> None:
         """Keep the state of a ledger, and what is not settled as provisional."""
-        self.begin()
-        self._run("DELETE FROM recent WHERE log = ?", (log,))
-        self._run("DELETE FROM session WHERE log = ?", (log,))
+        self._write("DELETE FROM recent WHERE log = ?", [(log,)])
+        self._write("DELETE FROM session WHERE log = ?", [(log,)])
         rows = (
             (log, run, r.number, r.kind, r.instant, r.name, r.server, *r.place, r.reason)
             for run, r in ledger.unsettled()
         )
-        self._run_for(rows, "INSERT INTO recent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        self._write("INSERT INTO recent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         sessions = ((log, number, s.name, s.since, int(s.changed)) for number, s in ledger.sessions.items())
-        self._run_for(sessions, "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?)")
-        self._run("INSERT OR REPLACE INTO counter VALUES (?, ?)", (log, json.dumps(ledger.state())))
+        self._write("INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?)", sessions)
+        self._write("INSERT OR REPLACE INTO counter VALUES (?, ?)", [(log, json.dumps(ledger.state()))])
 
-    def add_facts(self, facts: Facts) -> None:
-        """Add what is settled."""
-        self.begin()
+    def add_facts(self, facts: Facts, *, settled: bool = True) -> None:
+        """Add what a ledger has found."""
         # In the order of the table, where many go much faster.
         logins = ((*parted(name), facts.first[name], last) for name, last in sorted(facts.last.items()))
-        self.add_evidence("login", logins)
-        for kind in sorted({kind for kind, _ in facts.others}):
-            found = ((*parted(name), *span) for (of, name), span in sorted(facts.others.items()) if of == kind)
-            self.add_evidence(kind, found)
-        self.add_suspects((*parted(name), 1, *suspect) for name, suspect in facts.suspects.items())
+        self.add_evidence("login", logins, settled=settled)
+        for kind, found in itertools.groupby(sorted(facts.others.items()), lambda item: item[0][0]):
+            self.add_evidence(kind, ((*parted(name), *span) for (_, name), span in found), settled=settled)
+        self.add_suspects((*parted(name), int(settled), *suspect) for name, suspect in facts.suspects.items())
 
     def add_evidence(self, kind: str, facts: Iterable[tuple[bytes, bytes, int, int]], *, settled: bool = True) -> None:
         """Add evidence: user, host, first and last instant."""
-        self.begin()
         show: Callable[[int], Optional[str]] = self.show if kind == "login" else lambda _: None
         rows = (
             (kind, user, host, int(settled), first, last, show(last), _odd_text(user), _odd_text(host))
             for user, host, first, last in facts
         )
-        self._run_for(rows, _ADD_EVIDENCE)
+        self._write(_ADD_EVIDENCE, rows)
 
     def add_suspects(self, rows: Iterable[tuple[bytes, bytes, int, int, str, int, str]]) -> None:
         """Add suspect logins: user, host, settled, instant, file, offset, reason."""
-        self._run_for(rows, _ADD_SUSPECT)
+        self._write(_ADD_SUSPECT, rows)
 
     def refresh_provisional(self) -> None:
         """Tell by the rows of `recent` what is likely to stand, in place of what the last run said."""
-        self._run("DELETE FROM evidence WHERE settled = 0")
-        self._run("DELETE FROM suspect WHERE settled = 0")
+        self._write("DELETE FROM evidence WHERE settled = 0")
+        self._write("DELETE FROM suspect WHERE settled = 0")
         facts = Facts()
-        for kind, seen, name, path, offset, reason in self._run(
+        for kind, seen, name, path, offset, reason in self.select(
             "SELECT kind, seen, name, file, \"offset\", reason FROM recent WHERE kind <> 'line'"
         ):
             if reason:
                 facts.doubt(name, seen, path, offset, reason)
             else:
                 facts.add(kind, name, seen)
-        logins = ((*parted(name), facts.first[name], last) for name, last in facts.last.items())
-        self.add_evidence("login", logins, settled=False)
-        for (kind, name), span in facts.others.items():
-            self.add_evidence(kind, [(*parted(name), *span)], settled=False)
-        self.add_suspects((*parted(name), 0, *suspect) for name, suspect in facts.suspects.items())
-        self._run(_FORGET_OLD_SUSPECTS)
+        self.add_facts(facts, settled=False)
+        self._write(_FORGET_OLD_SUSPECTS)
 
     def show_again(self) -> None:
         """Write all times again where TimeFormatDB or TimeLocation has changed."""
         wanted = f"{self.form.text} {self.zone}"
-        known = self.get("time_format")
-        if known == wanted:
-            return
-        if known is not None:
+        if self.get("time_format") not in (None, wanted):
             self.db.create_function("shown_again", 1, self.show)
-            self._run("UPDATE evidence SET shown = shown_again(last_seen) WHERE shown > '' AND last_seen > 0")
+            self._write("UPDATE evidence SET shown = shown_again(last_seen) WHERE shown > '' AND last_seen > 0")
         self.set(time_format=wanted)
 
     def resolve_changes(self, until: int, *, answered: bool) -> None:
         """Keep or drop the changes of user before an instant: the user statistics have answered who it was, or not."""
         if not answered:
-            rows = self._run(
-                "SELECT user, host, first_seen, min(last_seen, ?) FROM evidence WHERE kind = 'recent change'", (until,)
-            )
-            self.add_evidence("change user", (row for row in rows if row[0] is not None))
-        self._run("DELETE FROM evidence WHERE kind = 'recent change' AND last_seen <= ?", (until,))
+            recent = "SELECT user, host, first_seen, min(last_seen, ?) FROM evidence WHERE kind = 'recent change'"
+            self.add_evidence("change user", self.select(recent, (until,)))
+        self._write("DELETE FROM evidence WHERE kind = 'recent change' AND last_seen <= ?", [(until,)])
 
     # What is watched.
 
     def heartbeats(self) -> list["Heartbeat"]:
         """Return the heartbeats that are kept, in order."""
-        return [Heartbeat(*row) for row in self._run("SELECT * FROM heartbeat ORDER BY at, rowid")]
+        return [Heartbeat(*row) for row in self.select("SELECT * FROM heartbeat ORDER BY at, rowid")]
 
     def put_heartbeats(self, beats: Iterable["Heartbeat"]) -> None:
         """Replace the heartbeats."""
-        self.begin()
         self._replace("heartbeat", beats)
 
     def add_watched(self, began: int, ended: int, proof: str, detail: str) -> None:
-        """Keep a time that is proven to be watched; one that goes on grows."""
-        self.begin()
-        with self._explained():
-            sql = "UPDATE watched SET ended = max(ended, ?) WHERE ended = ? AND proof = ? AND detail = ?"
-            longer = self.db.execute(sql, (ended, began, proof, detail))
-        if not longer.rowcount:
-            self._run("INSERT INTO watched VALUES (?, ?, ?, ?)", (began, ended, proof, detail))
+        """Keep a time that is proven to be watched."""
+        self._add_time("watched", began, ended, proof=proof, detail=detail)
 
     # The server's accounts.
 
@@ -3196,20 +3160,15 @@ class Store:
 
         An account keeps the instant at which it was first listed; one that vanished and came back is new.
         """
-        self.begin()
         meta = self.meta()
-        known = {
-            (user, host): (since, locked_since)
-            for user, host, since, locked_since in self._run(
-                "SELECT user, host, known_since, locked_since FROM account"
-            )
-        }
+        listed = self.select("SELECT user, host, known_since, locked_since FROM account")
+        known = {(user, host): since for user, host, *since in listed}
         rows = []
         for account in inventory.accounts:
             since, locked_since = known.get(account.row, (now, None))
             rows.append((*account[:6], since, now, (locked_since or now) if account.locked else None))
         self._replace("account", rows)
-        self._put_sessions(inventory, now)
+        self.add_evidence("open session", ((user, host, now, now) for user, host in inventory.sessions))
         if inventory.definers is not None:
             self._replace("definer", ((*row, objects) for row, objects in inventory.definers.items()))
             self.set(definers_at=now)
@@ -3218,7 +3177,7 @@ class Store:
         if meta.get("skip_name_resolve") not in (None, inventory.settings.get("skip_name_resolve")):
             self.set(skip_name_resolve_since=now)
         own_user, own_host = inventory.own_account or (None, None)
-        self._run("DELETE FROM meta WHERE key LIKE 'server#_audit#_%' ESCAPE '#'")
+        self._write("DELETE FROM meta WHERE key LIKE 'server#_audit#_%' ESCAPE '#'")
         self.set(
             **inventory.settings,
             inventory_at=now,
@@ -3229,21 +3188,12 @@ class Store:
             own_host=own_host,
         )
 
-    def _put_sessions(self, inventory: "Inventory", now: int) -> None:
-        self._run_for(
-            ((*session, now, now) for session in inventory.sessions),
-            "INSERT INTO evidence (kind, user, host, settled, first_seen, last_seen)"
-            " VALUES ('open session', ?, ?, 1, ?, ?) ON CONFLICT (kind, user, host, settled)"
-            " DO UPDATE SET last_seen = max(last_seen, excluded.last_seen)",
-        )
-
     def statistics(self) -> dict[bytes, str]:
         """Return the counters of the user statistics, by user name."""
-        return dict(self._run("SELECT user, counters FROM statistic"))
+        return dict(self.select("SELECT user, counters FROM statistic"))
 
     def put_statistics(self, counters: Mapping[bytes, str]) -> None:
         """Replace them."""
-        self.begin()
         self._replace("statistic", counters.items())
 
     def put_accounts_file(self, inventory: "Inventory", now: int) -> "Inventory":
@@ -3263,19 +3213,19 @@ class Store:
 
     def logins(self) -> list[tuple[bytes, bytes, Optional[int], int, int, Optional[str]]]:
         """Return user, host, first, last, whether seen in the log, and what is suspect of each row."""
-        return self._run(_LOGINS)
+        return self.select(_LOGINS)
 
     def knowledge(self, accounts_file: "Optional[Inventory]" = None) -> "Knowledge":
         """Return everything that the verdict rests on; an accounts file takes the place of the inventory."""
         meta = self.meta()
-        evidence = self._run(
+        evidence = self.select(
             "SELECT kind, user, host, MIN(first_seen), MAX(last_seen) FROM evidence GROUP BY kind, user, host"
         )
         knowledge = Knowledge(
             evidence=tuple(itertools.starmap(Evidence, evidence)),
-            suspects=tuple(itertools.starmap(Suspect, self._run("SELECT user, host, seen FROM suspect"))),
-            gaps=tuple(itertools.starmap(Gap, self._run("SELECT began, ended, reason FROM gap ORDER BY began"))),
-            watched=tuple(itertools.starmap(Watched, self._run("SELECT * FROM watched ORDER BY began"))),
+            suspects=tuple(itertools.starmap(Suspect, self.select("SELECT user, host, seen FROM suspect"))),
+            gaps=tuple(itertools.starmap(Gap, self.select("SELECT began, ended, reason FROM gap ORDER BY began"))),
+            watched=tuple(itertools.starmap(Watched, self.select("SELECT * FROM watched ORDER BY began"))),
             tracking_since=meta.get("tracking_since"),
             last_record=meta.get("last_record"),
             first_heartbeat=meta.get("first_heartbeat"),
@@ -3291,12 +3241,12 @@ class Store:
     def _with_inventory(self, knowledge: "Knowledge", meta: Mapping[str, Any]) -> "Knowledge":
         accounts = tuple(
             Account(user, host, bool(is_role), _flag(locked), _flag(expired), plugin, since, locked_since)
-            for user, host, is_role, locked, expired, plugin, since, _, locked_since in self._run(
+            for user, host, is_role, locked, expired, plugin, since, _, locked_since in self.select(
                 "SELECT * FROM account"
             )
         )
         listed = {account.row: account.known_since or 0 for account in accounts}
-        definers = {AccountRow(user, host): objects for user, host, objects in self._run("SELECT * FROM definer")}
+        definers = {AccountRow(user, host): objects for user, host, objects in self.select("SELECT * FROM definer")}
         asked, definers_at = meta.get("inventory_at"), meta.get("definers_at")
         fresh = bool(definers_at) and (asked or 0) - (definers_at or 0) <= FRESH_SECONDS
         return knowledge._replace(
@@ -3304,7 +3254,7 @@ class Store:
             accounts=accounts,
             appeared={row: since for row, since in listed.items() if since > (meta.get("first_inventory") or 0)},
             definers=definers if fresh else None,
-            proxies=tuple(itertools.starmap(proxy_of, self._run("SELECT * FROM proxy"))),
+            proxies=tuple(itertools.starmap(proxy_of, self.select("SELECT * FROM proxy"))),
             settings={
                 key: str(value) for key, value in meta.items() if key in SETTINGS or key.startswith("server_audit_")
             },
@@ -3315,10 +3265,6 @@ class Store:
             skip_since=meta.get("skip_name_resolve_since") or 0,
             own_account=None if meta.get("own_user") is None else AccountRow(meta["own_user"], meta["own_host"]),
         )
-
-    def select(self, sql: str) -> list[Any]:
-        """Return the rows of a statement; the database was opened to be read only."""
-        return self._run(sql)
 
     def snapshot(self, path: str) -> None:
         """Write a consistent copy of the database, with mode 0640."""
@@ -3331,7 +3277,6 @@ class Store:
 
     def put_verdicts(self, report: "Report") -> None:
         """Replace the verdicts that the views Verdicts and Unused show."""
-        self.begin()
         self._replace("verdict", (_verdict_row(item, report) for item in report.accounts))
 
 
@@ -3600,7 +3545,8 @@ class Collector:
         broken = [file for file in todo.files if file.broken and file.broken != VANISHED]
         files = [file.as_known() for file in todo.files if not file.broken]
         files += [file.known for file in todo.files if file.broken and file.known]
-        store.put_files([*todo.kept, *files], todo.gaps)
+        store.put_files([*todo.kept, *files])
+        store.add_gaps(todo.gaps)
         for one in passes:
             if any(file.is_new for file in one.files):
                 store.save_ledger(one.log, one.ledger)
