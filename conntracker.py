@@ -2587,6 +2587,11 @@ class Inventory(NamedTuple):
     own_id: int = 0
     own_name: bytes = b""
 
+    @property
+    def boot(self) -> int:
+        """The instant at which the server had started."""
+        return self.taken_at - int(self.settings.get("uptime", 0))
+
 
 def take_inventory(client: str, defaults_file: str, timeout: float, want_definers: bool) -> Inventory:
     """Ask the server through the `mariadb` client; `timeout` in seconds for all of it.
@@ -3366,6 +3371,11 @@ class Heartbeat(NamedTuple):
     settings: str
 
 
+def _same_start(boot: int, other: int) -> bool:
+    """Return whether two instants tell of the same start of the server."""
+    return abs(boot - other) <= BOOT_SLACK
+
+
 class Pass:
     """What a run reads of one log: its files, and the ledger that they are held against."""
 
@@ -3464,14 +3474,14 @@ class Collector:
         named = config.server_host or ((inventory.settings.get("hostname", ""),) if inventory else ())
         ours = frozenset(name.encode() for name in named if name)
         ledger = Ledger(clock, ours, config.syslog_identifier.encode(), inventory.own_id if inventory else 0)
-        ledger.own_name = inventory.own_name if inventory else b""
-        # Only then does it matter whether somebody has set them again.
-        ledger.wants_settings = inventory is not None and "SQL" in inventory.origins.values()
-        self.store.load_ledger(log, ledger)
         if inventory:
-            boot = inventory.taken_at - int(inventory.settings.get("uptime", 0))
-            same = [beat for beat in self.store.heartbeats() if beat.log == log and abs(beat.boot - boot) <= BOOT_SLACK]
-            ledger.beats = [*(beat.connection for beat in same), inventory.own_id]
+            ledger.own_name = inventory.own_name
+            # Only then does it matter whether somebody has set them again.
+            ledger.wants_settings = "SQL" in inventory.origins.values()
+            mine = [beat for beat in self.store.heartbeats() if beat.log == log]
+            same = [beat.connection for beat in mine if _same_start(beat.boot, inventory.boot)]
+            ledger.beats = [*same, inventory.own_id]
+        self.store.load_ledger(log, ledger)
         return ledger
 
     # Reading.
@@ -3543,54 +3553,54 @@ class Collector:
         """Store positions and proof beside the facts."""
         store, now = self.store, int(time.time())
         broken = [file for file in todo.files if file.broken and file.broken != VANISHED]
-        files = [file.as_known() for file in todo.files if not file.broken]
-        files += [file.known for file in todo.files if file.broken and file.known]
-        store.put_files([*todo.kept, *files])
+        positions = [file.known if file.broken else file.as_known() for file in todo.files]
+        store.put_files([*todo.kept, *(known for known in positions if known)])
         store.add_gaps(todo.gaps)
         for one in passes:
             if any(file.is_new for file in one.files):
                 store.save_ledger(one.log, one.ledger)
             one.ledger.end_blindness(now)
-            blind = [(began, ended, "lines of the log were not understood") for began, ended in one.ledger.blind]
-            store.add_gaps(blind)
+            store.add_gaps((*blind, "lines of the log were not understood") for blind in one.ledger.blind)
         store.refresh_provisional()
         store.show_again()
         self._keep_facts_of_run(todo, passes, complete=not todo.unreadable and not broken, now=now)
         for file in broken:
             if file.broken != "not understood":
-                self.problems.append(
-                    f"{file.path}: {file.broken}: the log was not read to its end: the next run tries again"
-                )
-        for began, ended, reason in todo.gaps:
-            lost = f"gap from {store.show(began)} to {store.show(ended)}: {reason}"
+                why = f"{file.broken}: the log was not read to its end: the next run tries again"
+                self.problems.append(f"{file.path}: {why}")
+        for gap in todo.gaps:
+            lost = f"gap from {store.show(gap.began)} to {store.show(gap.ended)}: {gap.reason}"
             self.say("WARN", f"{lost}: run more often, or keep more rotations")
         if self.inventory:
             whole = not (todo.unreadable or broken or todo.gaps or self.unparsed)
             Proof(store, self.inventory, passes, whole=whole, say=self.say).keep()
         store.set(last_error="; ".join(self.problems), server_group=self.config.group)
         if self.config.inventory:
-            report = assess(store.knowledge(), now, terms_of(self.config))
-            store.put_verdicts(report)
+            store.put_verdicts(assess(store.knowledge(), now, terms_of(self.config)))
 
     def _keep_facts_of_run(self, todo: Plan, passes: list[Pass], *, complete: bool, now: int) -> None:
-        """Keep the single facts."""
-        store = self.store
-        facts: dict[str, Any] = {"version": __version__}
-        for key, choose, instants in (
-            ("tracking_since", min, [one.ledger.first for one in passes] + [file.first for file in todo.files]),
-            ("last_record", max, [one.ledger.latest or None for one in passes]),
-            ("last_processed", max, [file.modified // 10**9 for file in todo.files]),
-        ):
-            known = [instant for instant in (*instants, store.get(key)) if instant is not None]
-            if known:
-                facts[key] = choose(known)
-        if facts.get("last_processed"):
-            facts["last_processed_shown"] = store.show(facts["last_processed"])
-        if any(file.is_new for file in todo.files) or store.get("unparsed") is None:
-            facts["unparsed"] = self.unparsed
-        if complete:
-            facts["last_run"] = now
-        store.set(**facts)
+        """Keep the single facts; None is one that is not known, or stays."""
+        store, ledgers = self.store, [one.ledger for one in passes]
+        known = store.meta()
+        firsts = [
+            known.get("tracking_since"),
+            *(ledger.first for ledger in ledgers),
+            *(file.first for file in todo.files),
+        ]
+        lasts = [known.get("last_record"), *(ledger.latest for ledger in ledgers)]
+        written = [known.get("last_processed"), *(file.modified // 10**9 for file in todo.files)]
+        processed = max(filter(None, written), default=None)
+        counted = any(file.is_new for file in todo.files) or known.get("unparsed") is None
+        facts = {
+            "version": __version__,
+            "tracking_since": min(filter(None, firsts), default=None),
+            "last_record": max(filter(None, lasts), default=None),
+            "last_processed": processed,
+            "last_processed_shown": store.show(processed) if processed else None,
+            "unparsed": self.unparsed if counted else None,
+            "last_run": now if complete else None,
+        }
+        store.set(**{key: value for key, value in facts.items() if value is not None})
 
 
 # A compressed log holds about so many times the bytes of its file.
@@ -3782,34 +3792,29 @@ class Proof:
 
     def __init__(self, store: Store, inventory: Inventory, passes: list[Pass], *, whole: bool, say: Say) -> None:
         self.store, self.inventory, self.passes, self.whole, self.say = store, inventory, passes, whole, say
-        self.now = inventory.taken_at
+        self.now, self.boot = inventory.taken_at, inventory.boot
+        self.earlier = store.meta()  # the single facts as the last run left them
 
     def keep(self) -> None:
         """Store the inventory, the heartbeat and what is watched by it."""
-        store, inventory = self.store, self.inventory
-        before = store.meta()
+        store, inventory, earlier = self.store, self.inventory, self.earlier
         for lack in inventory.missing:
             self.say("WARN", lack)
         found = next((one for one in self.passes if one.ledger.own_row), None)
         trouble = self._trouble(found)
-        beats = store.heartbeats()
         if trouble:
             self.say("WARN", f"nothing is watched: {trouble}")
         elif found:
-            beats = self._add_beat(found, beats, before)
-        store.put_heartbeats(beats)
-        self._keep_statistics(before)
+            store.put_heartbeats(self._add_beat(found))
+            store.set(first_heartbeat=earlier.get("first_heartbeat") or self.now)
+        self._keep_statistics()
         store.put_inventory(inventory, self.now)
-        if found and not trouble:
-            store.set(first_heartbeat=before.get("first_heartbeat") or self.now)
-        store.set(
-            heartbeat_error=trouble, origins=json.dumps(dict(inventory.origins)), replicas=", ".join(inventory.replicas)
-        )
         blind = "; ".join(audit_problems(inventory.settings))
-        reason = blind or before.get("audit_blind")
+        reason = blind or earlier.get("audit_blind")
         if reason:
-            store.add_gaps([(before.get("inventory_at") or self.now, self.now, reason)])
-        store.set(audit_blind=blind)
+            store.add_gaps([(earlier.get("inventory_at") or self.now, self.now, reason)])
+        origins, replicas = json.dumps(dict(inventory.origins)), ", ".join(inventory.replicas)
+        store.set(heartbeat_error=trouble, origins=origins, replicas=replicas, audit_blind=blind)
 
     def _trouble(self, found: Optional[Pass]) -> str:
         """Return why the heartbeat proves nothing, or ''."""
@@ -3826,20 +3831,18 @@ class Proof:
             return f"the stamps of the log are {off / HOUR:+.1f} hours off the server's clock: check TimeLocationAudit"
         return ""
 
-    def _add_beat(self, found: Pass, beats: list[Heartbeat], before: Mapping[str, Any]) -> list[Heartbeat]:
+    def _add_beat(self, found: Pass) -> list[Heartbeat]:
         """Hold the ids between the last heartbeats and this one against the log; return the heartbeats to keep."""
-        inventory, ledger = self.inventory, found.ledger
-        boot = self.now - int(inventory.settings.get("uptime", 0))
-        mine = [beat for beat in beats if beat.log == found.log]
-        same = [beat for beat in mine if abs(beat.boot - boot) <= BOOT_SLACK and not ledger.restarts]
+        ledger = found.ledger
+        mine = [beat for beat in self.store.heartbeats() if beat.log == found.log]
+        same = [] if ledger.restarts else [beat for beat in mine if _same_start(beat.boot, self.boot)]
         same = [beat._replace(lost=beat.lost + ledger.lost[number]) for number, beat in enumerate(same)]
-        last = mine[-1] if mine else None
-        settings = self._settings_doubt(last, boot, before) if last else ""
-        beat = Heartbeat(inventory.own_id, self.now, boot, found.log, ledger.lost[len(same)], settings)
-        if last and not same and not settings:
-            self.store.add_watched(last.at, self.now, BY_SETTINGS, "the server was started again")
-        elif last and not same:
-            self.store.add_gaps([(last.at, self.now, settings)])
+        doubt = self._settings_doubt(mine[-1]) if mine else ""
+        if mine and not same and doubt:
+            self.store.add_gaps([(mine[-1].at, self.now, doubt)])
+        elif mine and not same:
+            self.store.add_watched(mine[-1].at, self.now, BY_SETTINGS, "the server was started again")
+        beat = Heartbeat(self.inventory.own_id, self.now, self.boot, found.log, ledger.lost[len(same)], doubt)
         return self._prove([*same, beat], ledger)
 
     def _prove(self, beats: list[Heartbeat], ledger: Ledger) -> list[Heartbeat]:
@@ -3853,29 +3856,25 @@ class Proof:
             unborne = ended.lost + sum(began.connection < number < ended.connection for number in missing)
             if not unborne and ledger.covers(began.connection, ended.connection):
                 self.store.add_watched(began.at, ended.at, BY_IDS, "")
-                beats[place] = ended._replace(settings="watched")
             elif not ended.settings:
-                detail = (
-                    f"{unborne} connection ids have no record: threads of the server, such as events, take ids as well"
-                )
-                self.store.add_watched(began.at, ended.at, BY_SETTINGS, detail)
-                beats[place] = ended._replace(settings="watched")
+                detail = "connection ids have no record: threads of the server, such as events, take ids as well"
+                self.store.add_watched(began.at, ended.at, BY_SETTINGS, f"{unborne} {detail}")
             elif ended.at < self.now - HOUR:
-                self.store.add_gaps(
-                    [(began.at, ended.at, f"{unborne} connections left no record that could be read; {ended.settings}")]
-                )
-                beats[place] = ended._replace(settings="watched")
+                reason = f"{unborne} connections left no record that could be read; {ended.settings}"
+                self.store.add_gaps([(began.at, ended.at, reason)])
             else:
                 open_from = place - 1
+                continue
+            beats[place] = ended._replace(settings="watched")
         return beats[open_from:]
 
-    def _settings_doubt(self, last: Heartbeat, boot: int, before: Mapping[str, Any]) -> str:
+    def _settings_doubt(self, last: Heartbeat) -> str:
         """Return why auditing was not provably on since the last heartbeat, or ''."""
-        inventory, restarted = self.inventory, abs(last.boot - boot) > BOOT_SLACK
-        origins = [json.loads(before.get("origins") or "{}"), inventory.origins]
+        then, now, restarted = self.earlier, self.inventory.settings, not _same_start(last.boot, self.boot)
+        origins = [json.loads(then.get("origins") or "{}"), self.inventory.origins]
         set_by_sql = [name for said in origins for name, origin in said.items() if origin == "SQL"]
-        failed = [int(settings.get("server_audit_writes_failed") or 0) for settings in (before, inventory.settings)]
-        uninstalled = [str(settings.get("com_uninstall_plugin") or 0) for settings in (before, inventory.settings)]
+        failed = [int(settings.get("server_audit_writes_failed") or 0) for settings in (then, now)]
+        uninstalled = [str(settings.get("com_uninstall_plugin") or 0) for settings in (then, now)]
         doubts = {
             "not every byte of the log was read and understood": not self.whole,
             "settings of the audit plugin were set by SQL: " + ", ".join(dict.fromkeys(set_by_sql)): set_by_sql,
@@ -3883,48 +3882,41 @@ class Proof:
             "somebody set a setting of the audit plugin": any(one.ledger.settings_changed for one in self.passes),
             "the audit plugin failed to write records": failed[1] > (0 if restarted else failed[0]),
             "a plugin was uninstalled": uninstalled[1] != ("0" if restarted else uninstalled[0]),
-            "auditing is off": list(audit_problems(inventory.settings)),
+            "auditing is off": list(audit_problems(now)),
             "the server was started again, and it may have run without auditing in between": restarted
-            and not self._short_restarts(boot),
+            and not self._short_restarts(),
         }
         return next((doubt for doubt, holds in doubts.items() if holds), "")
 
-    def _short_restarts(self, boot: int) -> bool:
+    def _short_restarts(self) -> bool:
         """Return whether the log shows the restarts, each so short that no other run of the server fits in between."""
         restarts = [restart for one in self.passes if one.ledger.own_row for restart in one.ledger.restarts]
         return bool(restarts) and all(
-            (min(began, boot) if began == restarts[-1][1] else began) - stopped <= SHORT_RESTART
+            (min(began, self.boot) if began == restarts[-1][1] else began) - stopped <= SHORT_RESTART
             for stopped, began in restarts
         )
 
-    def _keep_statistics(self, before: Mapping[str, Any]) -> None:
+    def _keep_statistics(self) -> None:
         """Hold the user statistics against those of the last inventory: whose counters moved was in use since then.
 
         Where they cover the whole time, they also answer who the nameless changes of user were to.
         """
-        store, said = self.store, self.inventory.statistics
-        known = store.statistics()
-        since = before.get("statistics_at")
-        uptime = int(self.inventory.settings.get("uptime", 0))
-        began = before.get("statistics_boot")
-        boot = self.now - uptime
+        store, said, earlier = self.store, self.inventory.statistics, self.earlier
         if said is None:
             store.put_statistics({})
             store.set(statistics_at=None)
             store.resolve_changes(self.now, answered=False)
             return
-        whole = since is not None and began is not None and abs(began - boot) <= BOOT_SLACK
+        known, since = store.statistics(), earlier.get("statistics_at")
+        whole = since is not None and _same_start(earlier.get("statistics_boot") or 0, self.boot)
         whole = whole and all(user in said and not _went_back(counters, said[user]) for user, counters in known.items())
         if since is not None:
             moved = [user for user, counters in said.items() if _moved(known.get(user), counters)]
             store.add_evidence("user statistics", [(user, b"", since, self.now) for user in moved])
         store.resolve_changes(self.now, answered=whole)
         store.put_statistics(said)
-        store.set(
-            statistics_at=self.now,
-            statistics_boot=boot,
-            statistics_since=before.get("statistics_since") if whole else self.now,
-        )
+        whole_since = earlier.get("statistics_since") if whole else self.now
+        store.set(statistics_at=self.now, statistics_boot=self.boot, statistics_since=whole_since)
 
 
 def _moved(earlier: Optional[str], later: str) -> bool:
