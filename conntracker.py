@@ -2421,12 +2421,19 @@ class Ledger:
 # names it, and gives a tag and texts in HEX(), so that no name can look like anything else.  The zone is the log's; no
 # setting of the server or the client's files may change what a statement gives.
 _Rows = Mapping[str, Sequence[Sequence[bytes]]]  # of an answer of the server, by tag
-# Settings that are kept, beside those of the audit plugin.
-_SETTINGS = """
-version hostname datadir port server_id system_time_zone utc_offset skip_name_resolve read_only userstat uptime
-audit_plugin com_uninstall_plugin slaves_running slaves_connected wsrep_cluster_size wsrep_cluster_state_uuid replicas
-"""
-SETTINGS = frozenset(_SETTINGS.split())
+# Settings that are kept, beside those of the audit plugin: variables, status variables, and what is told by others.
+_VARIABLES = "version hostname datadir port server_id system_time_zone skip_name_resolve read_only userstat"
+_STATUS = "uptime com_uninstall_plugin slaves_running slaves_connected wsrep_cluster_size wsrep_cluster_state_uuid"
+SETTINGS = frozenset(f"{_VARIABLES} {_STATUS} audit_plugin utc_offset replicas".split())
+
+
+def _settings_sql(table: str, names: str) -> str:
+    wanted = ", ".join(f"'{name.upper()}'" for name in names.split())
+    columns = "'setting', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
+    which = f"VARIABLE_NAME LIKE 'SERVER_AUDIT_%' OR VARIABLE_NAME IN ({wanted})"
+    return f"SELECT {columns} FROM information_schema.{table} WHERE {which}"
+
+
 _OWN_SESSION = (
     "SET SESSION time_zone='SYSTEM', SESSION sql_mode='', SESSION sql_select_limit=18446744073709551615,"
     " SESSION sql_big_selects=1, SESSION max_statement_time={timeout}"
@@ -2435,14 +2442,8 @@ _SERVER_SQL = {
     "session": _OWN_SESSION,
     "clock": "SELECT 'clock', HEX(CONCAT(TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW()))), HEX(CURRENT_USER()),"
     " HEX(USER()), HEX(CONCAT(CONNECTION_ID())), HEX(CONCAT(UNIX_TIMESTAMP()))",
-    "variables": "SELECT 'setting', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
-    " FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%'"
-    " OR VARIABLE_NAME IN ('VERSION', 'HOSTNAME', 'DATADIR', 'PORT', 'SERVER_ID', 'SYSTEM_TIME_ZONE',"
-    " 'SKIP_NAME_RESOLVE', 'READ_ONLY', 'USERSTAT')",
-    "status": "SELECT 'setting', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
-    " FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%'"
-    " OR VARIABLE_NAME IN ('UPTIME', 'COM_UNINSTALL_PLUGIN', 'SLAVES_RUNNING', 'SLAVES_CONNECTED',"
-    " 'WSREP_CLUSTER_SIZE', 'WSREP_CLUSTER_STATE_UUID')",
+    "variables": _settings_sql("GLOBAL_VARIABLES", _VARIABLES),
+    "status": _settings_sql("GLOBAL_STATUS", _STATUS),
     "plugin": "SELECT 'setting', HEX('audit_plugin'), HEX(PLUGIN_STATUS)"
     " FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'SERVER_AUDIT'",
     "origins": "SELECT 'origin', HEX(LOWER(VARIABLE_NAME)), HEX(GLOBAL_VALUE_ORIGIN)"
@@ -2498,25 +2499,11 @@ _NEEDED = {
 }
 # No option of the client's files may change the form of its answer: tee and pager, html, xml, vertical or table
 # output, verbosity.
-_CLIENT_OPTIONS = (
-    "--batch",
-    "--raw",
-    "--skip-column-names",
-    "--force",
-    "--no-auto-rehash",
-    "--skip-reconnect",
-    "--skip-auto-vertical-output",
-    "--skip-vertical",
-    "--skip-table",
-    "--skip-html",
-    "--skip-xml",
-    "--skip-tee",
-    "--skip-pager",
-    "--skip-comments",
-    "--skip-show-warnings",
-    "--delimiter=;",
-    "--default-character-set=utf8mb4",
-)
+_CLIENT_OPTIONS = """
+--batch --raw --skip-column-names --force --no-auto-rehash --skip-reconnect --skip-auto-vertical-output --skip-vertical
+--skip-table --skip-html --skip-xml --skip-tee --skip-pager --skip-comments --skip-show-warnings --delimiter=;
+--default-character-set=utf8mb4
+"""
 _ECHOED = frozenset(text.encode() for text in (*_SERVER_SQL.values(), *_DEFINER_SQL.values()))
 _REFUSED_LOGIN = (1044, 1045, 1130, 1227, 1251, 1275, 1698, 1820, 1862, 4151)
 _NOT_UNDERSTOOD = "inventory: the client's answer was not understood"
@@ -2608,22 +2595,21 @@ def take_inventory(client: str, defaults_file: str, timeout: float, want_definer
     missing = [_lack(what, failed[what]) for what in ("proxies", "all sessions") if what in failed]
     if "accounts" in failed:
         missing.append(_lack("accounts", "locked accounts not known: " + failed["accounts"]))
-    definers = None
-    if want_definers:
-        try:
-            definers = _ask_definers(client, defaults_file, max(ends - time.monotonic(), 1.0))
-        except InventoryError as error:
-            missing.append(str(error))
     try:
-        return _inventory(rows, failed, definers, tuple(missing))
+        inventory = _inventory(rows, failed)
     except (KeyError, TypeError, ValueError):
         # A tag or a column that is not there, or is too many.
         raise InventoryError(_NOT_UNDERSTOOD) from None
+    if want_definers:
+        try:
+            definers = _ask_definers(client, defaults_file, max(ends - time.monotonic(), 1.0))
+            inventory = inventory._replace(definers=definers)
+        except InventoryError as error:
+            missing.append(str(error))
+    return inventory._replace(missing=tuple(missing))
 
 
-def _inventory(
-    rows: _Rows, failed: Mapping[str, str], definers: Optional[Mapping[AccountRow, int]], missing: tuple[str, ...]
-) -> Inventory:
+def _inventory(rows: _Rows, failed: Mapping[str, str]) -> Inventory:
     """Put the server's answer together; raises KeyError, TypeError or ValueError where it has another form."""
     ((utc_offset, own_account, own_name, own_id, now),) = rows["clock"]
     settings = {decoded(name): decoded(value) for name, value in rows["setting"]}
@@ -2637,10 +2623,8 @@ def _inventory(
         settings={"audit_plugin": "", "utc_offset": decoded(utc_offset), **settings},
         sessions=tuple((user, host) for user, host, _ in sessions),
         sessions_complete=sessions_complete,
-        definers=definers,
         proxies=None if "proxies" in failed else tuple(itertools.starmap(proxy_of, rows.get("proxy", ()))),
         own_account=_split_account(own_account),
-        missing=missing,
         origins={decoded(name): decoded(value) for name, value in rows.get("origin", ())},
         statistics=statistics if settings.get("userstat", "").upper() == "ON" and sessions_complete else None,
         replicas=tuple(sorted({visible(host) for _, host, command in sessions if command == b"Binlog Dump"})),
@@ -2676,10 +2660,10 @@ def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]
     if defaults_file and not os.access(defaults_file, os.R_OK):
         raise InventoryError(f"inventory: cannot read the client's defaults file: {visible_text(defaults_file)}")
     seconds = str(max(int(timeout), 1))
-    options = (f"--defaults-file={defaults_file}", *_CLIENT_OPTIONS) if defaults_file else _CLIENT_OPTIONS
+    files = [f"--defaults-file={defaults_file}"] if defaults_file else []
     try:
         done = subprocess.run(
-            [path, *options, f"--connect-timeout={seconds}"],
+            [path, *files, *_CLIENT_OPTIONS.split(), f"--connect-timeout={seconds}"],
             input="".join(f"{text};\n" for text in sql.values()).replace("{timeout}", seconds).encode(),
             capture_output=True,
             timeout=timeout,
