@@ -20,7 +20,7 @@ Exit codes: 0 it worked, or another run is already running; 1 something could no
 understood: one line on stderr says what, where and what to do; what could be read is kept, and the next run goes on
 from there; 2 wrong options or configuration.  `status`: 0 good, 1 warning, 2 critical, 3 it cannot tell.
 
-Contents.  Part one, what cron runs on the host: Options, Time, Grammar, Log files, Reading, Ledger, Store, Server,
+Contents.  Part one, what cron runs on the host: Options, Time, Grammar, Log files, Reading, Ledger, Server, Store,
 Collect. Part two, what only reads the database: Match, Assessment, Output, Fleet, Page, Status, Commands.
 """
 
@@ -3001,10 +3001,11 @@ class Store:
                 self.db.execute("BEGIN IMMEDIATE")
             return self.db.executemany(sql, rows).rowcount
 
-    def _replace(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Put rows in the place of those of a table."""
+    def _replace(self, table: str, rows: Iterable[Sequence[Any]], **of: str) -> None:
+        """Put rows in the place of those of a table, or of those with a value in a column."""
         rows = list(rows)
-        self._write(f"DELETE FROM {table}")
+        which = "".join(f" WHERE {column} = ?" for column in of)
+        self._write(f"DELETE FROM {table}{which}", [tuple(of.values())])
         if rows:
             self._write(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})", rows)
 
@@ -3013,8 +3014,8 @@ class Store:
         same = "".join(f" AND {column} = ?" for column in said)
         grow = f"UPDATE OR IGNORE {table} SET ended = max(ended, ?) WHERE ended = ?{same}"
         if not self._write(grow, [(ended, began, *said.values())]):
-            row = (began, ended, *said.values())
-            self._write(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", [row])
+            add = f"INSERT OR IGNORE INTO {table} VALUES (?, ?{', ?' * len(said)})"
+            self._write(add, [(began, ended, *said.values())])
 
     def commit(self) -> None:
         """Make all of it true at once."""
@@ -3065,16 +3066,14 @@ class Store:
 
     def save_ledger(self, log: str, ledger: Ledger) -> None:
         """Keep the state of a ledger, and what is not settled as provisional."""
-        self._write("DELETE FROM recent WHERE log = ?", [(log,)])
-        self._write("DELETE FROM session WHERE log = ?", [(log,)])
         rows = (
             (log, run, r.number, r.kind, r.instant, r.name, r.server, *r.place, r.reason)
             for run, r in ledger.unsettled()
         )
-        self._write("INSERT INTO recent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._replace("recent", rows, log=log)
         sessions = ((log, number, s.name, s.since, int(s.changed)) for number, s in ledger.sessions.items())
-        self._write("INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?)", sessions)
-        self._write("INSERT OR REPLACE INTO counter VALUES (?, ?)", [(log, json.dumps(ledger.state()))])
+        self._replace("session", sessions, log=log)
+        self._replace("counter", [(log, json.dumps(ledger.state()))], log=log)
 
     def add_facts(self, facts: Facts, *, settled: bool = True) -> None:
         """Add what a ledger has found."""
@@ -3144,7 +3143,7 @@ class Store:
 
     # The server's accounts.
 
-    def put_inventory(self, inventory: "Inventory", now: int) -> None:
+    def put_inventory(self, inventory: Inventory, now: int) -> None:
         """Keep an inventory of the server; `now` in epoch seconds.
 
         An account keeps the instant at which it was first listed; one that vanished and came back is new.
@@ -3185,7 +3184,7 @@ class Store:
         """Replace them."""
         self._replace("statistic", counters.items())
 
-    def put_accounts_file(self, inventory: "Inventory", now: int) -> "Inventory":
+    def put_accounts_file(self, inventory: Inventory, now: int) -> Inventory:
         """Return a file's accounts with the instant since when each is known; remember those first given now."""
         earlier = json.loads(self.get("accounts_file_known") or "{}")
         keys = [f"{account.user.hex()}@{account.host.hex()}" for account in inventory.accounts]
@@ -3204,7 +3203,7 @@ class Store:
         """Return user, host, first, last, whether seen in the log, and what is suspect of each row."""
         return self.select(_LOGINS)
 
-    def knowledge(self, accounts_file: "Optional[Inventory]" = None) -> "Knowledge":
+    def knowledge(self, accounts_file: Optional[Inventory] = None) -> "Knowledge":
         """Return everything that the verdict rests on; an accounts file takes the place of the inventory."""
         meta = self.meta()
         evidence = self.select(
