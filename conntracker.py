@@ -277,11 +277,6 @@ class Config(NamedTuple):
     missing: tuple[str, ...] = ()
 
     @property
-    def audit_zone(self) -> Optional[tzinfo]:
-        """The zone of the log's stamps."""
-        return self.time_location_audit or self.time_location
-
-    @property
     def stated_since(self) -> Optional[int]:
         """WatchedSince as an instant; a time without a zone is in TimeLocation."""
         moment = self.watched_since
@@ -3409,6 +3404,7 @@ class Collector:
         self.inventory: Optional[Inventory] = None
         self.problems: list[str] = []  # what was not read or not understood, by which the run fails
         self.unparsed = 0
+        self.progress = Progress()
 
     def run(self) -> int:
         """Do it; return the exit code."""
@@ -3418,7 +3414,7 @@ class Collector:
         written = self.inventory.settings.get("server_audit_timestamp_format") if self.inventory else None
         if written and form.text == DEFAULT_STAMP:
             form = TimeFormat(written)
-        clock = Clock(form, config.audit_zone)
+        clock = Clock(form, config.time_location_audit or config.time_location)
         if config.audit_log_path == JOURNAL:
             todo = journal_plan(config.syslog_identifier or "mysql-server_auditing", store.files())
         else:
@@ -3428,10 +3424,9 @@ class Collector:
             Pass(log, [file for file in todo.files if file.log == log], self._ledger(log, clock))
             for log in dict.fromkeys(file.log for file in todo.files)
         ]
-        progress = Progress()
         for one in passes:
-            self._read(one, progress)
-        progress.close()
+            self._read(one)
+        self.progress.close()
         self._finish(todo, passes)
         store.commit()
         for problem in self.problems:
@@ -3469,7 +3464,7 @@ class Collector:
 
     # Reading.
 
-    def _read(self, one: Pass, progress: "Progress") -> None:
+    def _read(self, one: Pass) -> None:
         """Read what is new of a log; files put back that are older than what was read have a ledger of their own."""
         old = [file for file in one.files if file.put_back]
         new = [file for file in one.files if file.is_new and not file.put_back]
@@ -3480,7 +3475,7 @@ class Collector:
             self._keep_facts(one.ledger)
             old, new, one.ledger = [], sorted(old + new, key=one.files.index), fresh
         elif old:
-            self._read_files(fresh, old, progress)
+            self._read_files(fresh, old)
             fresh.finish()
             self._keep_facts(fresh)
         size = sum((file.stored_size - file.start) * (PACKED if file.compressed else 1) for file in new)
@@ -3488,16 +3483,16 @@ class Collector:
         if new and not one.ledger.runs and workers > 1 and size >= PARALLEL_FROM:
             one.ledger = read_in_parallel(one.ledger, new, workers, self.store.add_facts)
         else:
-            self._read_files(one.ledger, new, progress)
+            self._read_files(one.ledger, new)
         for file in new:
             with contextlib.suppress(OSError):  # it vanished meanwhile
                 self._check_understood(file, one.ledger)
         self._keep_facts(one.ledger)
 
-    def _read_files(self, ledger: Ledger, files: Iterable[LogFile], progress: "Progress") -> None:
+    def _read_files(self, ledger: Ledger, files: Iterable[LogFile]) -> None:
         ledger.sink = self.store.add_facts
         for file in files:
-            read_stretch(ledger, Stretch(file, file.start, file.end), progress=progress)
+            read_stretch(ledger, Stretch(file, file.start, file.end), progress=self.progress)
 
     def _keep_facts(self, ledger: Ledger) -> None:
         """Keep what a ledger has settled, and say what it did not understand."""
