@@ -1320,7 +1320,8 @@ def _is_copy(file: LogFile, other: LogFile) -> bool:
     return False
 
 
-_ROTATION_NUMBER = re.compile(r"\.([0-9]+)(?:\.log)?(?:\.(?:gz|bz2|xz|zst))?$")
+# Not a date behind a dot.
+_ROTATION_NUMBER = re.compile(rf"\.([0-9]{{1,4}})(?:\.log)?{_COMPRESSION}$")
 
 
 def _by_age(file: LogFile) -> tuple[int, int]:
@@ -1387,12 +1388,11 @@ def _missing_rotations(files: list[LogFile]) -> Iterator[Gap]:
     """Yield a gap where the log was rotated more than once since the last run, and one of the files is missing."""
     numbered = {int(number[1]): file for file in files for number in [_ROTATION_NUMBER.search(file.path)] if number}
     for number, file in numbered.items():
-        k = file.known
-        lost = set(range(1, number)) - numbered.keys()
+        k, lost = file.known, [n for n in range(1, number) if n not in numbered]
         if k and k.live and k.last is not None and lost and not file.unchanged:
-            newer = [f for n, f in numbered.items() if n < min(lost)] + [f for f in files if f.path == f.log]
+            newer = [f for n, f in numbered.items() if n < lost[0]] + [f for f in files if f.path == f.log]
             ended = min((f.first for f in newer if f.first is not None), default=int(time.time()))
-            yield Gap(k.last, max(ended, k.last), f"{file.log}.{max(lost)} is missing: it was not read")
+            yield Gap(k.last, max(ended, k.last), f"{file.log}.{lost[-1]} is missing: it was not read")
 
 
 def _not_found(lost: list[Known], files: list[LogFile]) -> Iterator[Gap]:
