@@ -1015,11 +1015,12 @@ class LogFile:
                     raise
         return data
 
-    def as_known(self) -> Known:
-        """Return what the next run needs to know."""
-        end, head = self.read_to, self.head if self.path == JOURNAL else self.head[: self.read_to]
-        found = Known(**{name: getattr(self, name) for name in Known._fields})
-        return found._replace(end=end, head=head, live=self.live and end > 0)
+    def as_known(self) -> Optional[Known]:
+        """Return what the next run needs to know: what the last one did, where it could not be read."""
+        if self.broken:
+            return self.known
+        found, end = Known(**{name: getattr(self, name) for name in Known._fields}), self.read_to
+        return found._replace(end=end, head=self.head[:end], live=self.live and end > 0)
 
 
 class _Plain:
@@ -1274,7 +1275,8 @@ def _look_at_head(file: LogFile, clock: Clock) -> None:
         return
     file.head = start[:FINGERPRINT]
     clock.set_file(file.modified // 10**9)
-    firsts = list(itertools.islice(instants_of(start.split(b"\n"), clock), 9))
+    instants = (_instant_of(line.strip(b"\0\r "), clock) for line in start.split(b"\n"))
+    firsts = list(itertools.islice((instant for instant in instants if instant is not None), 9))
     if firsts:
         # The very first may be a piece of a name, with a stamp that somebody chose: the middle one of a few tells the
         # age.
@@ -1288,14 +1290,10 @@ def describe(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
 
 
-def instants_of(lines: Iterable[bytes], clock: Clock) -> Iterator[int]:
-    """Yield the instants of those lines that begin with a stamp."""
-    for line in (line.strip(b"\0\r ") for line in lines):
-        instant = clock.find(b",".join(line.split(b",")[: 1 + clock.form.text.count(",")]))
-        if instant is None:
-            instant = clock.find(_read_head(line[:LONGEST_RECORD] + b",,", clock).stamp or b"")
-        if instant is not None:
-            yield instant
+def _instant_of(line: bytes, clock: Clock) -> Optional[int]:
+    """Return the instant of the stamp with which a line begins, if it does."""
+    instant = clock.find(b",".join(line.split(b",")[: 1 + clock.form.text.count(",")]))
+    return clock.find(_read_head(line[:LONGEST_RECORD] + b",,", clock).stamp or b"") if instant is None else instant
 
 
 def _without_copies(files: list[LogFile]) -> list[LogFile]:
@@ -3531,8 +3529,7 @@ class Collector:
         """Store positions and proof beside the facts."""
         store, now = self.store, int(time.time())
         broken = [file for file in todo.files if file.broken and file.broken != VANISHED]
-        positions = [file.known if file.broken else file.as_known() for file in todo.files]
-        store.put_files([*todo.kept, *(known for known in positions if known)])
+        store.put_files([*todo.kept, *filter(None, map(LogFile.as_known, todo.files))])
         store.add_gaps(todo.gaps)
         for one in passes:
             if any(file.is_new for file in one.files):
