@@ -498,12 +498,8 @@ class TimeFormat:
     @property
     def width(self) -> int:
         """Length of a stamp in bytes; 0 if it varies."""
-        widths = {"%Y": 4, "%b": 3, "%a": 3, "%%": 1}
-        if any(element[1] in "-?:fABZz" for element in self.elements):
-            return 0
-        return len("".join(_DIRECTIVE.split(self.directives))) + sum(
-            widths.get(element, 2) for element in self.elements
-        )
+        varies = any(element[1] in "-?:fABZz" for element in self.elements)
+        return 0 if varies else len(self.write(local(0, timezone.utc)))
 
     def read(self, stamp: str, zone: Optional[tzinfo], year: int, fold: int = 0) -> Optional[int]:
         """Return the instant of a stamp, in a zone (None: the system's) if it says none; None if it has another form.
@@ -2608,7 +2604,7 @@ def _inventory(rows: _Rows, failed: Mapping[str, str]) -> Inventory:
     settings = {decoded(name): decoded(value) for name, value in rows["setting"]}
     sessions_complete = bool(rows.get("process"))
     sessions = [(user, _client_host(host), command) for user, host, command in rows.get("session", ())]
-    statistics = {bytes(user): decoded(counters) for user, counters in rows.get("statistic", ())}
+    statistics = {user: decoded(counters) for user, counters in rows.get("statistic", ())}
     return Inventory(
         source="server",
         taken_at=int(now),
