@@ -142,7 +142,7 @@ FORMATS = {
 
 
 class Kind(NamedTuple):
-    """What the value of an option may be, in words and as a pattern of its text, and what makes the value of it."""
+    """What an option may be: in words, as a pattern of its text, and what makes its value or raises ValueError."""
 
     allowed: str
     pattern: str = ".*"
@@ -347,10 +347,8 @@ def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
     """Return what the command line gives; options may stand before the command, and `collect` may be left out."""
     words, place = list(argv), 0
     while place < len(words) and words[place] not in COMMANDS:
-        takes_value = (
-            words[place].startswith("--") and "=" not in words[place] and words[place] not in ("--version", "--help")
-        )
-        place += 2 if takes_value else 1
+        word = words[place]
+        place += 2 if word.startswith("--") and "=" not in word and word not in ("--version", "--help") else 1
     if place < len(words):
         words.insert(0, words.pop(place))
     else:
@@ -363,9 +361,7 @@ def read_config(path: Optional[str]) -> dict[str, str]:
     import configparser
 
     given, path = path, path or DEFAULT_CONFIG
-    ini = configparser.ConfigParser(
-        interpolation=None, delimiters="=", strict=False, inline_comment_prefixes=("#", ";")
-    )
+    ini = configparser.ConfigParser(interpolation=None, delimiters="=", strict=False, inline_comment_prefixes="#;")
     ini.optionxform = str  # type: ignore[assignment,method-assign]
     try:
         with open(path, encoding="utf-8") as file:
