@@ -1276,10 +1276,11 @@ def _look_at_head(file: LogFile, clock: Clock) -> None:
 
 
 def describe(error: Exception) -> str:
-    """Return what an error of reading says."""
+    """Return what an error of reading says, and what comes of it."""
     if isinstance(error, FileNotFoundError):
         return VANISHED
-    return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+    said = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+    return f"{said}: the log was not read to its end: the next run tries again"
 
 
 def _instant_of(line: bytes, clock: Clock) -> Optional[int]:
@@ -3392,7 +3393,7 @@ class Collector:
     def __init__(self, config: Config, store: Store, say: Say) -> None:
         self.config, self.store, self.say = config, store, say
         self.inventory: Optional[Inventory] = None
-        self.problems: list[str] = []  # what was not read or not understood, by which the run fails
+        self.problems: list[str] = []  # files not read or not understood, over which the run fails
         self.unparsed = 0
         self.progress = Progress()
 
@@ -3508,12 +3509,9 @@ class Collector:
         lines = [line for line in whole if line.strip(b"\0\r ")]
         ledger.clock.set_file(file.modified // 10**9)
         if lines and not any(is_record(line, ledger.clock) for line in lines):
+            begins = f"not one line is understood; it begins with {visible(lines[0][:60])!r}"
             expected = f"expected: stamp ({self.config.time_format_audit.text}),server,user,host,id,..."
-            self.problems.append(
-                f"{file.path}: not one line is understood; it begins with {visible(lines[0][:60])!r}; {expected}: "
-                "check AuditLogPath and TimeFormatAudit"
-            )
-            file.broken = "not understood"
+            file.broken = f"{begins}; {expected}: check AuditLogPath and TimeFormatAudit"
 
     # Keeping.
 
@@ -3531,10 +3529,7 @@ class Collector:
         store.refresh_provisional()
         store.show_again()
         self._keep_facts_of_run(todo, passes, complete=not todo.unreadable and not broken, now=now)
-        for file in broken:
-            if file.broken != "not understood":
-                why = f"{file.broken}: the log was not read to its end: the next run tries again"
-                self.problems.append(f"{file.path}: {why}")
+        self.problems = [f"{file.path}: {file.broken}" for file in broken]
         for gap in todo.gaps:
             lost = f"gap from {store.show(gap.began)} to {store.show(gap.ended)}: {gap.reason}"
             self.say("WARN", f"{lost}: run more often, or keep more rotations")
