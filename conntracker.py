@@ -1231,8 +1231,7 @@ def plan(files: list[LogFile], unreadable: list[str], known: list[Known], clock:
         else:
             _look_at_head(file, clock)
     files = sorted(_without_copies(files), key=_by_age)
-    logs = [[file for file in files if file.log == log] for log in dict.fromkeys(file.log for file in files)]
-    for of_one_log in logs:
+    for of_one_log in by_log(files).values():
         _mark_live(of_one_log)
     for file in files:
         if not file.unchanged and not file.broken:
@@ -1246,9 +1245,17 @@ def plan(files: list[LogFile], unreadable: list[str], known: list[Known], clock:
         file.put_back = file.is_new and not file.known and _was_read(file, known)
     found = {file.known for file in files}
     away = {*unreadable, *(file.path for file in files if file.broken)}
-    gaps = [gap for of_one_log in logs for gap in _missing_rotations(of_one_log)]
+    gaps = [gap for of_one_log in by_log(files).values() for gap in _missing_rotations(of_one_log)]
     gaps += _not_found([k for k in known if k not in found and k.path not in away], files)
     return Plan(files, unreadable, [k for k in known if k not in found and k.path in away], gaps)
+
+
+def by_log(files: Iterable[LogFile]) -> dict[str, list[LogFile]]:
+    """Return the files of each log, in their order."""
+    logs: dict[str, list[LogFile]] = {}
+    for file in files:
+        logs.setdefault(file.log, []).append(file)
+    return logs
 
 
 def _was_read(file: LogFile, known: list[Known]) -> bool:
@@ -3393,7 +3400,6 @@ class Collector:
     def __init__(self, config: Config, store: Store, say: Say) -> None:
         self.config, self.store, self.say = config, store, say
         self.inventory: Optional[Inventory] = None
-        self.problems: list[str] = []  # files not read or not understood, over which the run fails
         self.unparsed = 0
         self.progress = Progress()
 
@@ -3411,18 +3417,15 @@ class Collector:
         else:
             files, unreadable = find_files(config.audit_log_path, config.audit_log_name, self.say)
             todo = plan(files, unreadable, store.files(), clock)
-        passes = [
-            Pass(log, [file for file in todo.files if file.log == log], self._ledger(log, clock))
-            for log in dict.fromkeys(file.log for file in todo.files)
-        ]
+        passes = [Pass(log, files, self._ledger(log, clock)) for log, files in by_log(todo.files).items()]
         for one in passes:
             self._read(one)
         self.progress.close()
-        self._finish(todo, passes)
+        problems = self._finish(todo, passes)
         store.commit()
-        for problem in self.problems:
+        for problem in problems:
             self.say("ERROR", problem)
-        return 1 if self.problems or todo.unreadable else 0
+        return 1 if problems or todo.unreadable else 0
 
     def _ask_server(self) -> None:
         config, store = self.config, self.store
@@ -3515,8 +3518,8 @@ class Collector:
 
     # Keeping.
 
-    def _finish(self, todo: Plan, passes: list[Pass]) -> None:
-        """Store positions and proof beside the facts."""
+    def _finish(self, todo: Plan, passes: list[Pass]) -> list[str]:
+        """Store positions and proof beside the facts; return which files were not read or not understood, and why."""
         store, now = self.store, int(time.time())
         broken = [file for file in todo.files if file.broken and file.broken != VANISHED]
         store.put_files([*todo.kept, *filter(None, map(LogFile.as_known, todo.files))])
@@ -3529,16 +3532,17 @@ class Collector:
         store.refresh_provisional()
         store.show_again()
         self._keep_facts_of_run(todo, passes, complete=not todo.unreadable and not broken, now=now)
-        self.problems = [f"{file.path}: {file.broken}" for file in broken]
+        problems = [f"{file.path}: {file.broken}" for file in broken]
         for gap in todo.gaps:
             lost = f"gap from {store.show(gap.began)} to {store.show(gap.ended)}: {gap.reason}"
             self.say("WARN", f"{lost}: run more often, or keep more rotations")
         if self.inventory:
             whole = not (todo.unreadable or broken or todo.gaps or self.unparsed)
             Proof(store, self.inventory, passes, whole=whole, say=self.say).keep()
-        store.set(last_error="; ".join(self.problems), server_group=self.config.group)
+        store.set(last_error="; ".join(problems), server_group=self.config.group)
         if self.config.inventory:
             store.put_verdicts(assess(store.knowledge(), now, terms_of(self.config)))
+        return problems
 
     def _keep_facts_of_run(self, todo: Plan, passes: list[Pass], *, complete: bool, now: int) -> None:
         """Keep the single facts; None is one that is not known, or stays."""
