@@ -1211,7 +1211,7 @@ def _candidates(path: str, name: str) -> list[tuple[str, str]]:
 class Plan(NamedTuple):
     """What a run reads: files from the oldest to the newest, and what became of the known ones.
 
-    `kept` are known files that cannot be read now, `gaps` tell what is lost.
+    `unreadable` are paths, `kept` the known files that cannot be read now, `gaps` tell what is lost.
     """
 
     files: list[LogFile]
@@ -1229,7 +1229,7 @@ def plan(files: list[LogFile], unreadable: list[str], known: list[Known], clock:
             file.known, file.unchanged = k, True
             file.head, file.first, file.last, file.age = k.head, k.first, k.last, k.first
         else:
-            _look_at_head(file, clock)
+            _look_at_start(file, clock)
     files = sorted(_without_copies(files), key=_by_age)
     for of_one_log in by_log(files).values():
         _mark_live(of_one_log)
@@ -1244,10 +1244,11 @@ def plan(files: list[LogFile], unreadable: list[str], known: list[Known], clock:
     for file in files:
         file.put_back = file.is_new and not file.known and _was_read(file, known)
     found = {file.known for file in files}
+    gone = [k for k in known if k not in found]
     away = {*unreadable, *(file.path for file in files if file.broken)}
     gaps = [gap for of_one_log in by_log(files).values() for gap in _missing_rotations(of_one_log)]
-    gaps += _not_found([k for k in known if k not in found and k.path not in away], files)
-    return Plan(files, unreadable, [k for k in known if k not in found and k.path in away], gaps)
+    gaps += _not_found([k for k in gone if k.path not in away], files)
+    return Plan(files, unreadable, [k for k in gone if k.path in away], gaps)
 
 
 def by_log(files: Iterable[LogFile]) -> dict[str, list[LogFile]]:
@@ -1265,7 +1266,7 @@ def _was_read(file: LogFile, known: list[Known]) -> bool:
     return older or any(len(k.head) > 20 and file.head.startswith(k.head) for k in known)
 
 
-def _look_at_head(file: LogFile, clock: Clock) -> None:
+def _look_at_start(file: LogFile, clock: Clock) -> None:
     """Read the first bytes of a file and the instant of its first record."""
     try:
         start = file.text(0, LONGEST_RECORD)
