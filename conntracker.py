@@ -957,7 +957,7 @@ class Known(NamedTuple):
     inode: int
     stored_size: int
     modified: int
-    end: int
+    read_to: int
     live: bool
     first: Optional[int]
     last: Optional[int]
@@ -1011,8 +1011,8 @@ class LogFile:
         """Return what the next run needs to know: what the last one did, where it could not be read."""
         if self.broken:
             return self.known
-        found, end = Known(**{name: getattr(self, name) for name in Known._fields}), self.read_to
-        return found._replace(end=end, head=self.head[:end], live=self.live and end > 0)
+        found = Known(**{name: getattr(self, name) for name in Known._fields})
+        return found._replace(head=self.head[: self.read_to], live=self.live and self.read_to > 0)
 
 
 class _Plain:
@@ -1340,11 +1340,11 @@ def _mark_live(files: list[LogFile]) -> None:
 def _continued(file: LogFile, known: list[Known]) -> Optional[Known]:
     """Return the known file that this one continues."""
     mine = [k for k in known if k.before and file.head.startswith(k.head)]
-    mine.sort(key=lambda k: ((k.device, k.inode) != (file.device, file.inode), -k.end))
+    mine.sort(key=lambda k: ((k.device, k.inode) != (file.device, file.inode), -k.read_to))
     for k in mine:
         with contextlib.suppress(Exception):  # each compression has errors of its own; it is read from its start then
-            start, size = k.end - len(k.before), len(k.before)
-            if (file.compressed or file.stored_size >= k.end) and file.text(start, size) == k.before:
+            start, size = k.read_to - len(k.before), len(k.before)
+            if (file.compressed or file.stored_size >= k.read_to) and file.text(start, size) == k.before:
                 return k
     return None
 
@@ -1359,7 +1359,7 @@ def _keep_log_of_moved(files: list[LogFile]) -> None:
 
 def _bound(file: LogFile) -> None:
     """Set from where to where a file is read: a live one to its last whole line."""
-    file.start = file.read_to = file.known.end if file.known else 0
+    file.start = file.read_to = file.known.read_to if file.known else 0
     file.before = file.known.before if file.known else b""
     if file.unchanged or file.broken:
         file.end = file.start
