@@ -20,7 +20,7 @@ Exit codes: 0 it worked, or another run is already running; 1 something could no
 understood: one line on stderr says what, where and what to do; what could be read is kept, and the next run goes on
 from there; 2 wrong options or configuration.  `status`: 0 good, 1 warning, 2 critical, 3 it cannot tell.
 
-Contents.  Part one, what cron runs on the host: Options, Time, Grammar, Log files, Reading, Ledger, Store, Server,
+Contents.  Part one, what cron runs on the host: Options, Time, Grammar, Log files, Reading, Ledger, Server, Store,
 Collect. Part two, what only reads the database: Match, Assessment, Output, Fleet, Page, Status, Commands.
 """
 
@@ -40,6 +40,7 @@ import fnmatch
 import functools
 import gc
 import glob
+import importlib
 import itertools
 import json
 import os
@@ -140,16 +141,26 @@ FORMATS = {
 }
 
 
-class Option(NamedTuple):
-    """An option with a key in the ini file, from which its name on the command line follows.
+class Kind(NamedTuple):
+    """What an option may be: in words, as a pattern of its text, and what makes its value or raises ValueError."""
 
-    `read` turns the text into the value; it raises ValueError for what `allowed` does not allow.
-    """
+    allowed: str
+    pattern: str = ".*"
+    convert: Callable[[str], Any] = str
+
+    def read(self, text: str) -> Any:
+        """Return the value; ValueError if it is not allowed."""
+        if not re.fullmatch(self.pattern, text, re.DOTALL):
+            raise ValueError
+        return self.convert(text)
+
+
+class Option(NamedTuple):
+    """An option with a key in the ini file, from which its name on the command line follows."""
 
     key: str
     default: str
-    read: Callable[[str], Any]
-    allowed: str
+    kind: Kind
     help: str
 
     @property
@@ -163,36 +174,8 @@ class Option(NamedTuple):
         return self.flag[2:].replace("-", "_")
 
 
-def _some_text(text: str) -> str:
-    if not text:
-        raise ValueError
-    return text
-
-
-def _one_name(text: str) -> str:
-    if not text or "/" in text:
-        raise ValueError
-    return text
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch("[1-9][0-9]{0,3}", text):
-        raise ValueError
-    return int(text)
-
-
-def _minutes(text: str) -> int:
-    return 0 if text == "0" else _count(text)
-
-
 def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _level(text: str) -> str:
-    if text not in LEVELS:
-        raise ValueError
-    return text
 
 
 def _zone(text: str) -> Optional[tzinfo]:
@@ -207,51 +190,44 @@ def _zone(text: str) -> Optional[tzinfo]:
 
 
 def _date(text: str) -> Optional[datetime]:
-    if not text:
-        return None
-    return datetime.fromisoformat(re.sub(r"[Zz]\Z", "+00:00", text))
+    return datetime.fromisoformat(re.sub(r"[Zz]\Z", "+00:00", text)) if text else None
 
 
-def _time_format(text: str) -> "TimeFormat":
-    return TimeFormat(text)
-
-
-_FORMAT_HELP = (
-    "a Go reference layout (of 2006-01-02 15:04:05), a strftime format, or server_audit_timestamp_format's (with %i)"
+_NUMBER = Kind("a number from 1 to 9999", "[1-9][0-9]{0,3}", int)
+_MINUTES = Kind("a number from 0 to 9999", "0|" + _NUMBER.pattern, int)
+_LEVEL = Kind(", ".join(LEVELS), "|".join(LEVELS))
+_LOGS = Kind("a folder, a file or a glob, or journal:", ".+")
+_IDENTIFIER = Kind("a word, or nothing: any")
+_NAMES = Kind("comma-separated names", convert=_list)
+_SINCE = Kind("a date or an ISO 8601 time", convert=_date)
+_ZONE = Kind("a zone of the system's tz database such as Europe/Zurich, or nothing for the system's own", convert=_zone)
+_TIME_FORMAT = Kind(
+    "a Go reference layout (of 2006-01-02 15:04:05), a strftime format, or server_audit_timestamp_format's (with %i)",
+    convert=lambda text: TimeFormat(text),  # noqa: PLW0108 (it is defined further down)
 )
-_ZONE_HELP = "a zone of the system's tz database such as Europe/Zurich, or nothing for the system's own"
+
 DEFAULT_STAMP = "20060102 15:04:05"
 OPTIONS = (
-    Option(
-        "AuditLogPath",
-        "/var/lib/mysql",
-        _some_text,
-        "a folder, a file or a glob, or journal:",
-        "where the audit logs are",
-    ),
-    Option("AuditLogName", "server_audit.log", _one_name, "a file name", "base name of the audit log in a folder"),
-    Option(
-        "SyslogIdentifier", "", str, "a word, or nothing: any", "identifier of our records in syslog or the journal"
-    ),
-    Option("ServerHost", "", _list, "comma-separated names", "server host of our records, where a log has several"),
-    Option("Group", "", str, "a word, or nothing", "servers of one group share their accounts by replication"),
-    Option("SqlitePath", "/var/lib/mysql/audit.sqlite", _some_text, "a path", "the database"),
-    Option("TimeFormatAudit", DEFAULT_STAMP, _time_format, _FORMAT_HELP, "form of the stamps in the log"),
-    Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", _time_format, _FORMAT_HELP, "form of Accounts.last_seen"),
-    Option("TimeLocation", "", _zone, _ZONE_HELP, "zone of Accounts.last_seen, and of the stamps in the log"),
-    Option("TimeLocationAudit", "", _zone, _ZONE_HELP, "zone of the stamps in the log, if not TimeLocation"),
-    Option("MaxWorkers", "4", _count, "a number from 1 to 9999", "processes at most; never more than processors"),
-    Option("LogLevel", "ERROR", _level, ", ".join(LEVELS), "the least severe messages that are printed"),
-    Option("Inventory", "", str, "its name or path, nothing: the server is not asked", "client that asks the server"),
-    Option("InventoryDefaultsFile", "", str, "a path, or nothing", "options file for that client"),
-    Option("InventoryTimeout", "20", _count, "a number from 1 to 9999", "seconds that the server may take to answer"),
-    Option("WatchedSince", "", _date, "a date or an ISO 8601 time", "all logins since then are in the logs: your word"),
-    Option("TolerateHoles", "0", _minutes, "a number from 0 to 9999", "minutes of the window that may be unwatched"),
-    Option("Exclude", "", _list, "comma-separated user or user@host, with * and ?", "accounts to keep"),
-    Option("Days", "90", _count, "a number from 1 to 9999", "days without use after which an account is unused"),
-    Option(
-        "DropAfter", "30", _count, "a number from 1 to 9999", "days locked and not asked for before DROP is printed"
-    ),
+    Option("AuditLogPath", "/var/lib/mysql", _LOGS, "where the audit logs are"),
+    Option("AuditLogName", "server_audit.log", Kind("a file name", "[^/]+"), "base name of the audit log in a folder"),
+    Option("SyslogIdentifier", "", _IDENTIFIER, "identifier of our records in syslog or the journal"),
+    Option("ServerHost", "", _NAMES, "server host of our records, where a log has several"),
+    Option("Group", "", Kind("a word, or nothing"), "servers of one group share their accounts by replication"),
+    Option("SqlitePath", "/var/lib/mysql/audit.sqlite", Kind("a path", ".+"), "the database"),
+    Option("TimeFormatAudit", DEFAULT_STAMP, _TIME_FORMAT, "form of the stamps in the log"),
+    Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", _TIME_FORMAT, "form of Accounts.last_seen"),
+    Option("TimeLocation", "", _ZONE, "zone of Accounts.last_seen, and of the stamps in the log"),
+    Option("TimeLocationAudit", "", _ZONE, "zone of the stamps in the log, if not TimeLocation"),
+    Option("MaxWorkers", "4", _NUMBER, "processes at most; never more than processors"),
+    Option("LogLevel", "ERROR", _LEVEL, "the least severe messages that are printed"),
+    Option("Inventory", "", Kind("its name or path, nothing: the server is not asked"), "client that asks the server"),
+    Option("InventoryDefaultsFile", "", Kind("a path, or nothing"), "options file for that client"),
+    Option("InventoryTimeout", "20", _NUMBER, "seconds that the server may take to answer"),
+    Option("WatchedSince", "", _SINCE, "all logins since then are in the logs: your word"),
+    Option("TolerateHoles", "0", _MINUTES, "minutes of the window that may be unwatched"),
+    Option("Exclude", "", Kind("comma-separated user or user@host, with * and ?", convert=_list), "accounts to keep"),
+    Option("Days", "90", _NUMBER, "days without use after which an account is unused"),
+    Option("DropAfter", "30", _NUMBER, "days locked and not asked for before DROP is printed"),
 )
 OF_REPORT = ("Days", "Exclude", "WatchedSince", "TolerateHoles", "DropAfter")
 COMMANDS = {
@@ -290,28 +266,23 @@ class Config(NamedTuple):
     days: int
     drop_after: int
     command: str
-    format: str
-    verdict: tuple[str, ...]
-    accounts: str
-    output: str
-    stage: str
-    user: str
-    words: tuple[str, ...]
-    sources: tuple[str, ...]
-    missing: tuple[str, ...]
-
-    @property
-    def audit_zone(self) -> Optional[tzinfo]:
-        """The zone of the log's stamps."""
-        return self.time_location_audit or self.time_location
+    format: str = "table"
+    verdict: tuple[str, ...] = ()
+    accounts: str = ""
+    output: str = ""
+    stage: str = "lock"
+    user: str = "conntracker@localhost"
+    words: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def stated_since(self) -> Optional[int]:
         """WatchedSince as an instant; a time without a zone is in TimeLocation."""
         moment = self.watched_since
-        return (
-            None if moment is None else int(moment.timestamp()) if moment.tzinfo else epoch(moment, self.time_location)
-        )
+        if moment is None:
+            return None
+        return int(moment.timestamp()) if moment.tzinfo else epoch(moment, self.time_location)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -341,21 +312,14 @@ def _parser() -> argparse.ArgumentParser:
         add("--version", action="store_true", help=argparse.SUPPRESS)
         add("--config", metavar="FILE", help=f"configuration file, {DEFAULT_CONFIG} if it is there")
         for option in OPTIONS:
-            shown = (option.default or "nothing").replace("%", "%%")
-            allowed = option.allowed.replace("%", "%%")
-            about = f"{option.help}: {allowed} (ini key {option.key}, default: {shown})"
-            if command in ("sql", "snapshot", "grants", "version", "accounts") and option.key in OF_REPORT:
+            shown = option.default or "nothing"
+            about = f"{option.help}: {option.kind.allowed} (ini key {option.key}, default: {shown})".replace("%", "%%")
+            if command not in ("collect", "report", "status") and option.key in OF_REPORT:
                 about = argparse.SUPPRESS  # taken, so that one set of options serves every command, but of no use there
             add(option.flag, dest=option.name, action="append", metavar="VALUE", help=about)
         if command in FORMATS:
             forms = FORMATS[command]
-            add(
-                "--format",
-                choices=forms,
-                default="table",
-                metavar="FORMAT",
-                help="form of the output: " + ", ".join(forms),
-            )
+            add("--format", choices=forms, metavar="FORMAT", help="form of the output: " + ", ".join(forms))
         if command == "report":
             _add_report_options(add)
         if command == "grants":
@@ -368,34 +332,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_report_options(add: Callable[..., Any]) -> None:
-    kinds = ", ".join(VERDICTS)
-    add("--verdict", action="append", choices=VERDICTS, metavar="VERDICT", help="report only these: " + kinds)
-    add(
-        "--from",
-        dest="sources",
-        action="append",
-        metavar="PATH",
-        help="report on this database, or on a folder of them",
-    )
+    verdicts = "report only these: " + ", ".join(VERDICTS)
+    add("--verdict", action="append", choices=VERDICTS, metavar="VERDICT", help=verdicts)
+    sources = "report on this database, or on a folder of them"
+    add("--from", dest="sources", action="append", metavar="PATH", help=sources)
     add("--missing", action="append", metavar="NAME", help="name a server that gave no database")
     add("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
     add("--output", metavar="FILE", help="write the report to a file, all at once")
-    add(
-        "--stage",
-        choices=("lock", "drop"),
-        metavar="STAGE",
-        help="what --format sql prints: lock (the default) or drop",
-    )
+    stages = "what --format sql prints: lock (the default) or drop"
+    add("--stage", choices=("lock", "drop"), metavar="STAGE", help=stages)
 
 
 def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
     """Return what the command line gives; options may stand before the command, and `collect` may be left out."""
     words, place = list(argv), 0
     while place < len(words) and words[place] not in COMMANDS:
-        takes_value = (
-            words[place].startswith("--") and "=" not in words[place] and words[place] not in ("--version", "--help")
-        )
-        place += 2 if takes_value else 1
+        word = words[place]
+        place += 2 if word.startswith("--") and "=" not in word and word not in ("--version", "--help") else 1
     if place < len(words):
         words.insert(0, words.pop(place))
     else:
@@ -408,9 +361,7 @@ def read_config(path: Optional[str]) -> dict[str, str]:
     import configparser
 
     given, path = path, path or DEFAULT_CONFIG
-    ini = configparser.ConfigParser(
-        interpolation=None, delimiters="=", strict=False, inline_comment_prefixes=("#", ";")
-    )
+    ini = configparser.ConfigParser(interpolation=None, delimiters="=", strict=False, inline_comment_prefixes="#;")
     ini.optionxform = str  # type: ignore[assignment,method-assign]
     try:
         with open(path, encoding="utf-8") as file:
@@ -439,9 +390,8 @@ def configure(arguments: Mapping[str, Any]) -> Config:
     """Return the options in force: the command line's, else the ini file's, else the defaults."""
     path = arguments["config"]
     ini = read_config(path)
-    values: dict[str, Any] = {name: arguments.get(name) or "" for name in ("accounts", "output", "command", "user")}
-    values.update(format=arguments.get("format", "table"), stage=arguments.get("stage") or "lock")
-    values.update({name: tuple(arguments.get(name) or ()) for name in ("verdict", "words", "sources", "missing")})
+    of_command = ((name, value) for name, value in arguments.items() if value and name in Config._fields)
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in of_command}
     for option in OPTIONS:
         given = arguments[option.name]
         if given is not None:
@@ -449,12 +399,11 @@ def configure(arguments: Mapping[str, Any]) -> Config:
         else:
             where, text = f"{path or DEFAULT_CONFIG}: {option.key}", ini.get(option.key, option.default)
         try:
-            values[option.name] = option.read(text)
+            values[option.name] = option.kind.read(text)
         except ValueError as error:
             why = f" ({error})" if str(error) else ""
-            raise ConfigError(
-                f"{where}: {visible_text(text)!r} is not allowed{why}; allowed: {option.allowed}"
-            ) from None
+            wrong = f"{visible_text(text)!r} is not allowed{why}; allowed: {option.kind.allowed}"
+            raise ConfigError(f"{where}: {wrong}") from None
     return Config(**values)
 
 
@@ -498,12 +447,12 @@ _DIRECTIVES = """
 """
 _MATCHED = {"%%": "%", "%?f": "(?:[.,][0-9]{1,9})?"}  # the second: a fraction that may be missing
 _OF_GO: dict[str, str] = {}
-_OF_SERVER = {"S": "%S", "I": "%I"}
+_SHORT_FOR = {"%T": "%H:%M:%S", "%F": "%Y-%m-%d", "%R": "%H:%M", "%r": "%I:%M:%S %p"}
+_OF_SERVER = {**_SHORT_FOR, "%S": "%S", "%I": "%I", "%%": "%%"}
 for _directive, _go, _letter, _matched in (line.split(None, 3) for line in _DIRECTIVES.strip().splitlines()):
     _OF_GO.setdefault(_go, _directive)
-    _OF_SERVER.setdefault(_letter, _directive)
+    _OF_SERVER.setdefault("%" + _letter, _directive)
     _MATCHED[_directive] = _matched
-_SHORT_FOR = {"%T": "%H:%M:%S", "%F": "%Y-%m-%d", "%R": "%H:%M", "%r": "%I:%M:%S %p"}
 _GO_ELEMENT = re.compile(
     r"(?<=[.,])(?:0+|9+)(?![0-9])|" + "|".join(re.escape(go) for go in _OF_GO if go not in ("-", "000000"))
 )
@@ -511,19 +460,13 @@ _DIRECTIVE = re.compile(r"%(?::z|\?f|-?[A-Za-z%])")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def _of_server(match: "re.Match[str]") -> str:
-    letter = match[0][-1]
-    return _SHORT_FOR.get(match[0]) or (
-        match[0] if letter == "%" else _OF_SERVER.get(letter, match[0] + " of DATE_FORMAT")
-    )
-
-
 def _as_directives(text: str) -> str:
     """Return a time format with strftime's directives, from any of the three kinds; `%i` is the server's alone."""
     if "%" not in text:
         return _GO_ELEMENT.sub(lambda match: _OF_GO.get(match[0], "%f"), text)
-    known = _of_server if "%i" in text else lambda match: _SHORT_FOR.get(match[0], match[0])
-    return _DIRECTIVE.sub(known, text)
+    if "%i" not in text:
+        return _DIRECTIVE.sub(lambda match: _SHORT_FOR.get(match[0], match[0]), text)
+    return _DIRECTIVE.sub(lambda match: _OF_SERVER.get(match[0].replace("-", ""), f"{match[0]} of DATE_FORMAT"), text)
 
 
 class TimeFormat:
@@ -551,17 +494,14 @@ class TimeFormat:
     @property
     def width(self) -> int:
         """Length of a stamp in bytes; 0 if it varies."""
-        widths = {"%Y": 4, "%b": 3, "%a": 3, "%%": 1}
-        if any(element[1] in "-?:fABZz" for element in self.elements):
-            return 0
-        return len("".join(_DIRECTIVE.split(self.directives))) + sum(
-            widths.get(element, 2) for element in self.elements
-        )
+        varies = any(element[1] in "-?:fABZz" for element in self.elements)
+        return 0 if varies else len(self.write(local(0, timezone.utc)))
 
-    def read(self, stamp: str, year: int) -> Optional[tuple[datetime, Optional[timedelta]]]:
-        """Return the local time that a stamp says and its offset from UTC, if it says one; None if it has another form.
+    def read(self, stamp: str, zone: Optional[tzinfo], year: int, fold: int = 0) -> Optional[int]:
+        """Return the instant of a stamp, in a zone (None: the system's) if it says none; None if it has another form.
 
-        `year` is for forms without one.  Raises ValueError where there is no such time.
+        `year` is for forms without one; `fold` as for `epoch`.  Raises ValueError or KeyError where there is no such
+        time.
         """
         match = self._pattern.fullmatch(stamp)
         if not match:
@@ -571,10 +511,10 @@ class TimeFormat:
         month = _MONTHS.index(name) + 1 if name else int(said["m"])
         hour = int(said["H"]) if "H" in said else int(said["I"]) % 12 + 12 * (said.get("p") == "PM")
         year = int(said["Y"]) if "Y" in said else 2000 + int(said["y"]) if "y" in said else year
-        second = min(int(said.get("S", 0)), 59) if said.get("S") == "60" else int(said.get("S", 0))
+        second = 59 if said.get("S") == "60" else int(said.get("S", 0))
         naive = datetime(year, month, int(said["d"] if "d" in said else said["e"]), hour, int(said.get("M", 0)), second)
         offset = said.get("z") or ("Z" if said.get("Z") in ("UTC", "GMT") else None)
-        return naive, None if offset is None else _offset(offset)
+        return epoch(naive, zone, fold) if offset is None else epoch(naive - _offset(offset), timezone.utc)
 
     def write(self, moment: datetime) -> str:
         """Write an aware time, to the second."""
@@ -593,12 +533,12 @@ def _offset(text: str) -> timedelta:
 
 def epoch(naive: datetime, zone: Optional[tzinfo], fold: int = 0) -> int:
     """Return the instant of a local time in a zone (None: the system's); `fold` 1 is the second of two."""
-    return int((naive.replace(tzinfo=zone, fold=fold) if zone else naive.replace(fold=fold)).timestamp())
+    return int(naive.replace(tzinfo=zone, fold=fold).timestamp())
 
 
 def local(instant: int, zone: Optional[tzinfo]) -> datetime:
     """Return the aware local time of an instant in a zone (None: the system's)."""
-    return datetime.fromtimestamp(instant, zone) if zone else datetime.fromtimestamp(instant, timezone.utc).astimezone()
+    return datetime.fromtimestamp(instant, timezone.utc).astimezone(zone)
 
 
 def utc(instant: Optional[int]) -> str:
@@ -680,17 +620,11 @@ class Clock(dict[bytes, int]):
 
     def _instant(self, form: TimeFormat, stamp: str, fold: int) -> Optional[int]:
         year = local(self.written, self.zone).year
-        read = form.read(stamp, year)
-        if read is None:
-            return None
-        naive, offset = read
-        if offset is not None:
-            return int((naive - offset).replace(tzinfo=timezone.utc).timestamp())
-        instant = epoch(naive, self.zone, fold)
-        self._yearless |= not form.has_year
-        if not form.has_year and instant > self.written + DAY:
-            instant = epoch(naive.replace(year=year - 1), self.zone, fold)
-        return instant
+        instant = form.read(stamp, self.zone, year, fold)
+        if instant is None or form.has_year:
+            return instant
+        self._yearless = True
+        return instant if instant <= self.written + DAY else form.read(stamp, self.zone, year - 1, fold)
 
     def set_file(self, written: int) -> None:
         """Go on with a file that was last written to at an instant."""
@@ -713,15 +647,14 @@ class Clock(dict[bytes, int]):
 
     def repeats(self, low: int, high: int) -> bool:
         """Return whether local time repeats an hour near two instants, so that the order of lines counts."""
-        quarters = low // 900 - 8, high // 900 + 9
-        if quarters[1] - quarters[0] > 400 * 96:  # no stretch of log is that long; but anybody can forge a stamp
+        low, high = low // 900 * 900 - 2 * HOUR, high // 900 * 900 + 2 * HOUR + 900
+        if high - low > 400 * DAY:  # no stretch of log is that long; but anybody can forge a stamp
             return True
-        known = self._repeats.get(quarters)
-        if known is None:
-            instants = [*range(quarters[0] * 900, quarters[1] * 900, DAY), quarters[1] * 900]
+        if (low, high) not in self._repeats:
+            instants = [*range(low, high, DAY), high]
             offsets = [local(instant, self.zone).utcoffset() or timedelta(0) for instant in instants]
-            known = self._repeats[quarters] = any(after < before for before, after in zip(offsets, offsets[1:]))
-        return known
+            self._repeats[low, high] = any(later < earlier for earlier, later in zip(offsets, offsets[1:]))
+        return self._repeats[low, high]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1006,13 +939,22 @@ def plain_records(server: bytes, width: int, *, ports: bool) -> PlainRecords:
 FINGERPRINT = 256
 # No fault: a rotation, or somebody else, removed a file between the look and the reading.
 VANISHED = "it was removed before it was read"
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+# What opens a compressed file.
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": "compression.zstd"}
 JOURNAL = "journal:"
 # Seconds by which a new file must be older than what was read: less is an hour of daylight saving, or a clock that
 # was set.
 OLDER = 2 * HOUR
 
 Say = Callable[[str, str], None]
+
+
+class Gap(NamedTuple):
+    """A stretch of time for which log records were lost, or may have been."""
+
+    began: int
+    ended: int
+    reason: str = ""
 
 
 class Known(NamedTuple):
@@ -1024,7 +966,7 @@ class Known(NamedTuple):
     inode: int
     stored_size: int
     modified: int
-    end: int
+    read_to: int
     live: bool
     first: Optional[int]
     last: Optional[int]
@@ -1035,18 +977,18 @@ class Known(NamedTuple):
 class LogFile:
     """A file of a log, to be read from `start` to `end`; `first` and `last` are the instants of its records there.
 
-    `live`: the server may still write to it.  `broken` says why it could not be read to its end, `read_to` how far it
-    was.
+    `live`: the server may still write to it.  `put_back`: new, but older than what was read.  `broken` says why it
+    could not be read to its end, `read_to` how far it was.
     """
 
     def __init__(self, log: str, path: str, status: os.stat_result) -> None:
         self.log, self.path = log, path
         self.device, self.inode = status.st_dev, status.st_ino
         self.stored_size, self.modified = status.st_size, status.st_mtime_ns
-        self.compressed = path.endswith(COMPRESSIONS)
+        self.compressed = path.endswith(tuple(COMPRESSIONS))
         self.head = self.before = b""
         self.start = self.end = self.read_to = 0
-        self.live = self.unchanged = False
+        self.live = self.unchanged = self.put_back = False
         self.known: Optional[Known] = None
         self.first: Optional[int] = None
         self.last: Optional[int] = None
@@ -1074,25 +1016,12 @@ class LogFile:
                     raise
         return data
 
-    def as_known(self) -> Known:
-        """Return what the next run needs to know."""
-        if self.unchanged and self.known:
-            return self.known._replace(path=self.path, live=self.live)
-        end = self.read_to
-        return Known(
-            self.log,
-            self.path,
-            self.device,
-            self.inode,
-            self.stored_size,
-            self.modified,
-            end,
-            self.live and end > 0,
-            self.first,
-            self.last,
-            self.head if self.path == JOURNAL else self.head[:end],
-            self.before,
-        )
+    def as_known(self) -> Optional[Known]:
+        """Return what the next run needs to know: what the last one did, where it could not be read."""
+        if self.broken:
+            return self.known
+        found = Known(**{name: getattr(self, name) for name in Known._fields})
+        return found._replace(head=self.head[: self.read_to], live=self.live and self.read_to > 0)
 
 
 class _Plain:
@@ -1157,22 +1086,9 @@ def _open_raw(file: LogFile) -> IO[bytes]:
 
 def _decompressed(path: str, raw: IO[bytes]) -> Any:
     """Return a compressed file's text as a stream; a module is loaded only where it is needed."""
-    if path.endswith(".gz"):
-        import gzip
-
-        return gzip.GzipFile(fileobj=raw)
-    if path.endswith(".bz2"):
-        import bz2
-
-        return bz2.BZ2File(raw)
-    if path.endswith(".xz"):
-        import lzma
-
-        return lzma.LZMAFile(raw)
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-
-        return zstd.ZstdFile(raw)
+    suffix = os.path.splitext(path)[1]
+    if suffix != ".zst" or sys.version_info >= (3, 14):
+        return importlib.import_module(COMPRESSIONS[suffix]).open(raw)
     program = shutil.which("zstd")
     if not program:
         raise OSError(errno.ENOTSUP, "it takes Python 3.14 or the program zstd to read it")
@@ -1185,14 +1101,13 @@ class _Piped:
     def __init__(self, command: Sequence[str], source: Optional[IO[bytes]] = None) -> None:
         self.name = os.path.basename(command[0])
         # Its errors are few; a pipe that nobody reads would hold no more than these.
-        self.process = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.output, self.errors = (stream or sys.stdin.buffer for stream in (self.process.stdout, self.process.stderr))
+        self.process: Any = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes."""
-        data = self.output.read(size)
+        data: bytes = self.process.stdout.read(size)
         if not data and self.process.wait():
-            said = visible(self.errors.read(200).strip())
+            said = visible(self.process.stderr.read(200).strip())
             raise OSError(errno.EIO, said or f"{self.name} ended with {self.process.returncode}")
         return data
 
@@ -1202,20 +1117,19 @@ class _Piped:
         self.process.communicate()
 
 
-class _Journal:
+class _Journal(_Piped):
     """The records in the journal behind a cursor, which moves on with them, as rsyslog would write them to a file."""
 
     def __init__(self, file: LogFile) -> None:
-        self.file = file
+        self.file, self.rest = file, b""
         command = ["journalctl", "--output=json", "--quiet", "--no-pager", f"--identifier={file.head.decode()}"]
         command += [f"--after-cursor={file.before.decode()}"] if file.before else []
-        self.pipe = _Piped(command)
-        self.rest = b""
+        super().__init__(command)
 
     def read(self, size: int) -> bytes:
         """Return some whole lines."""
         while True:
-            data = self.pipe.read(size)
+            data = super().read(size)
             lines = (self.rest + data).split(b"\n")
             self.rest = lines.pop()
             text = b"".join(self._line(json.loads(line)) for line in lines)
@@ -1230,10 +1144,6 @@ class _Journal:
         host, ident = entry.get("_HOSTNAME", "localhost"), entry.get("SYSLOG_IDENTIFIER", "")
         return f"{stamp} {host} {ident}: ".encode() + raw.replace(b"\n", b"#012") + b"\n"
 
-    def close(self) -> None:
-        """End the program."""
-        self.pipe.close()
-
 
 def journal_plan(identifier: str, known: list[Known]) -> "Plan":
     """Return the plan for the journal: all behind the cursor of the last run, which is kept in `before`."""
@@ -1244,7 +1154,7 @@ def journal_plan(identifier: str, known: list[Known]) -> "Plan":
     file.known = next((k for k in known if k.path == JOURNAL), None)
     if file.known:
         file.before, file.first = file.known.before, file.known.first
-    return Plan([file], [], [], frozenset())
+    return Plan([file], [], [], [])
 
 
 def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]]:
@@ -1256,25 +1166,23 @@ def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]
     files: dict[tuple[int, int], LogFile] = {}
     unreadable: list[str] = []
     for _ in range(5):
-        found = 0
-        for log, candidate in _candidates(path, name):
+        known = len(files)
+        for log, found in _candidates(path, name):
             try:
-                status = os.stat(candidate)
-                if (status.st_dev, status.st_ino) in files or candidate in unreadable:
-                    continue
+                status = os.stat(found)
                 if not stat.S_ISREG(status.st_mode):
-                    say("WARN", f"{candidate}: not a file: left out")
+                    say("WARN", f"{found}: not a file: left out")
                     continue
-                if not os.access(candidate, os.R_OK, effective_ids=True) and os.path.exists(candidate):
+                if not os.access(found, os.R_OK, effective_ids=True) and os.path.exists(found):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            except OSError as error:
-                if error.errno != errno.ENOENT and candidate not in unreadable:
-                    unreadable.append(candidate)
-                    say("ERROR", f"{candidate}: {error.strerror}: the log was not read: grant this user read access")
+                files.setdefault((status.st_dev, status.st_ino), LogFile(log, found, status))
+            except FileNotFoundError:
                 continue
-            files[status.st_dev, status.st_ino] = LogFile(log, candidate, status)
-            found += 1
-        if not found:
+            except OSError as error:
+                if found not in unreadable:
+                    unreadable.append(found)
+                    say("ERROR", f"{found}: {error.strerror}: the log was not read: grant this user read access")
+        if len(files) == known:
             break
     if not files and not unreadable:
         raise LogError(f"{path}: no audit log named {name} here: is auditing on, and is AuditLogPath right?")
@@ -1284,9 +1192,11 @@ def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]
 # Rotations: .1 .01 .001 -20261122 _20261122 -20261122-1763800000 -2026112210, and logrotate's `extension`, before .log.
 _ROTATION = r"(?:[-._][0-9]+){0,3}"
 _COMPRESSION = r"(?:\.(?:gz|bz2|xz|zst))?"
-# In a glob a number must look like a rotation's: server_audit-3307.log is another server's log.
+# What the name of a rotation has behind that of its log.  In a glob a number must look like a rotation's:
+# server_audit-3307.log is another server's log.
 _SURE_ROTATION = re.compile(
-    r"(.*?)(?:(?:\.[0-9]{1,3}|[-_.][0-9]{8}(?:[0-9]{2})?(?:-[0-9]{2,10})?|-[0-9]{10})(?=\.|\Z))(\.log)?" + _COMPRESSION
+    r"(?:(?:\.[0-9]{1,3}|[-_.][0-9]{8}(?:[0-9]{2})?(?:-[0-9]{2,10})?|-[0-9]{10})(?=\.|\Z))?(\.log)?"
+    rf"{_COMPRESSION}\Z"
 )
 
 
@@ -1294,100 +1204,88 @@ def _candidates(path: str, name: str) -> list[tuple[str, str]]:
     """Return the paths that may be files of audit logs, each behind the path of its log."""
     if not os.path.isdir(path):
         if not os.path.lexists(path) and glob.has_magic(path):
-            return [(_log_of(found), found) for found in sorted(glob.glob(path))]
+            return [(_SURE_ROTATION.sub(r"\1", found), found) for found in sorted(glob.glob(path))]
         path, name = os.path.split(path)
     try:
         names = os.listdir(path or ".")
     except OSError as error:
         advice = "the logs cannot be listed: check AuditLogPath and its permissions"
         raise LogError(f"{path}: {error.strerror}: {advice}") from None
-    stem, extension = os.path.splitext(name)
-    whole, parts = re.escape(name), (re.escape(stem), re.escape(extension))
-    family = re.compile(f"(?:{whole}{_ROTATION}|{parts[0]}{_ROTATION}{parts[1]}){_COMPRESSION}", re.DOTALL)
+    stem, extension = map(re.escape, os.path.splitext(name))
+    family = re.compile(f"{stem}(?:{extension}{_ROTATION}|{_ROTATION}{extension}){_COMPRESSION}", re.DOTALL)
     log = os.path.join(path, name)
     return [(log, os.path.join(path, found)) for found in sorted(names) if family.fullmatch(found)]
-
-
-def _log_of(path: str) -> str:
-    """Return the path of the log of which this is a file, by its name."""
-    for suffix in COMPRESSIONS:
-        path = path[: -len(suffix)] if path.endswith(suffix) else path
-    match = _SURE_ROTATION.fullmatch(path)
-    return match[1] + (match[2] or "") if match else path
 
 
 class Plan(NamedTuple):
     """What a run reads: files from the oldest to the newest, and what became of the known ones.
 
-    `gaps`: from when, until when and why records are lost.  `put_back` are the paths of new files that are older than
-    what was read.
+    `unreadable` are paths, `kept` the known files that cannot be read now, `gaps` tell what is lost.
     """
 
     files: list[LogFile]
+    unreadable: list[str]
     kept: list[Known]
-    gaps: list[tuple[int, int, str]]
-    put_back: frozenset[str]
+    gaps: list[Gap]
 
 
 def plan(files: list[LogFile], unreadable: list[str], known: list[Known], clock: Clock) -> Plan:
     """Decide what to read of each file."""
-    same = {(k.device, k.inode): k for k in known}
+    by_inode = {(k.device, k.inode): k for k in known}
     for file in files:
-        k = same.get((file.device, file.inode))
+        k = by_inode.get((file.device, file.inode))
         if k and (k.stored_size, k.modified) == (file.stored_size, file.modified):
-            file.known, file.unchanged, file.head, file.first, file.last = k, True, k.head, k.first, k.last
-            file.age = k.first
+            file.known, file.unchanged = k, True
+            file.head, file.first, file.last, file.age = k.head, k.first, k.last, k.first
         else:
-            _look_at_head(file, clock)
+            _look_at_start(file, clock)
     files = sorted(_without_copies(files), key=_by_age)
-    for log in dict.fromkeys(file.log for file in files):
-        _mark_live([file for file in files if file.log == log])
+    for of_one_log in by_log(files).values():
+        _mark_live(of_one_log)
     for file in files:
         if not file.unchanged and not file.broken:
             file.known = _continued(file, known)
         try:
             _bound(file)
         except OSError as error:
-            file.broken, file.end = VANISHED if isinstance(error, FileNotFoundError) else describe(error), file.start
+            file.broken, file.end = describe(error), file.start
     _keep_log_of_moved(files)
-    missing = [
-        gap for log in {file.log for file in files} for gap in _missing_rotations([f for f in files if f.log == log])
-    ]
-    found = {id(file.known) for file in files if file.known}
+    for file in files:
+        file.put_back = file.is_new and not file.known and _was_read(file, known)
+    found = {file.known for file in files}
+    gone = [k for k in known if k not in found]
     away = {*unreadable, *(file.path for file in files if file.broken)}
-    lost = [k for k in known if id(k) not in found and k.path not in away]
-    newest = {log: max((k.last or 0 for k in known if k.log == log), default=0) for log in {k.log for k in known}}
-    return Plan(
-        files=files,
-        kept=[k for k in known if id(k) not in found and k.path in away],
-        gaps=[*missing, *(_gap(k, files) for k in lost if k.live and k.last is not None)],
-        put_back=frozenset(
-            file.path
-            for file in files
-            if file.is_new and not file.known and _was_read(file, newest.get(file.log, 0), [k.head for k in known])
-        ),
-    )
+    gaps = [gap for of_one_log in by_log(files).values() for gap in _missing_rotations(of_one_log)]
+    gaps += _not_found([k for k in gone if k.path not in away], files)
+    return Plan(files, unreadable, [k for k in gone if k.path in away], gaps)
 
 
-def _was_read(file: LogFile, newest: int, heads: list[bytes]) -> bool:
+def by_log(files: Iterable[LogFile]) -> dict[str, list[LogFile]]:
+    """Return the files of each log, in their order."""
+    logs: dict[str, list[LogFile]] = {}
+    for file in files:
+        logs.setdefault(file.log, []).append(file)
+    return logs
+
+
+def _was_read(file: LogFile, known: list[Known]) -> bool:
     """Return whether a new file holds what was read before, or is older: by its first record or bytes."""
+    newest = max((k.last or 0 for k in known if k.log == file.log), default=0)
     older = file.age is not None and file.age < newest - OLDER
-    return older or any(len(head) > 20 and file.head.startswith(head) for head in heads)
+    return older or any(len(k.head) > 20 and file.head.startswith(k.head) for k in known)
 
 
-def _look_at_head(file: LogFile, clock: Clock) -> None:
+def _look_at_start(file: LogFile, clock: Clock) -> None:
     """Read the first bytes of a file and the instant of its first record."""
     try:
         start = file.text(0, LONGEST_RECORD)
-    except FileNotFoundError:
-        file.broken = VANISHED
-        return
     except Exception as error:  # each compression has errors of its own
         file.broken = describe(error)
         return
     file.head = start[:FINGERPRINT]
     clock.set_file(file.modified // 10**9)
-    firsts = list(itertools.islice(instants_of(start.split(b"\n"), clock), 9))
+    instants = (_instant_of(line.strip(b"\0\r "), clock) for line in start.split(b"\n"))
+    firsts = list(itertools.islice((instant for instant in instants if instant is not None), 9))
     if firsts:
         # The very first may be a piece of a name, with a stamp that somebody chose: the middle one of a few tells the
         # age.
@@ -1395,20 +1293,17 @@ def _look_at_head(file: LogFile, clock: Clock) -> None:
 
 
 def describe(error: Exception) -> str:
-    """Return what an error of reading says."""
-    return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+    """Return what an error of reading says, and what comes of it."""
+    if isinstance(error, FileNotFoundError):
+        return VANISHED
+    said = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+    return f"{said}: the log was not read to its end: the next run tries again"
 
 
-def instants_of(lines: Iterable[bytes], clock: Clock) -> Iterator[int]:
-    """Yield the instants of those lines that begin with a stamp."""
-    for line in (line.strip(b"\0\r ") for line in lines):
-        stamp = b",".join(line.split(b",")[: 1 + clock.form.text.count(",")])
-        instant = clock.find(stamp)
-        if instant is None:
-            stamp = _read_head(line[:LONGEST_RECORD] + b",,", clock).stamp or b""
-            instant = clock.find(stamp)
-        if instant is not None:
-            yield instant
+def _instant_of(line: bytes, clock: Clock) -> Optional[int]:
+    """Return the instant of the stamp with which a line begins, if it does."""
+    instant = clock.find(b",".join(line.split(b",")[: 1 + clock.form.text.count(",")]))
+    return clock.find(_read_head(line[:LONGEST_RECORD] + b",,", clock).stamp or b"") if instant is None else instant
 
 
 def _without_copies(files: list[LogFile]) -> list[LogFile]:
@@ -1433,7 +1328,8 @@ def _is_copy(file: LogFile, other: LogFile) -> bool:
     return False
 
 
-_ROTATION_NUMBER = re.compile(r"\.([0-9]+)(?:\.log)?(?:\.(?:gz|bz2|xz|zst))?$")
+# Not a date behind a dot.
+_ROTATION_NUMBER = re.compile(rf"\.([0-9]{{1,4}})(?:\.log)?{_COMPRESSION}$")
 
 
 def _by_age(file: LogFile) -> tuple[int, int]:
@@ -1453,12 +1349,11 @@ def _mark_live(files: list[LogFile]) -> None:
 def _continued(file: LogFile, known: list[Known]) -> Optional[Known]:
     """Return the known file that this one continues."""
     mine = [k for k in known if k.before and file.head.startswith(k.head)]
-    mine.sort(key=lambda k: ((k.device, k.inode) != (file.device, file.inode), -k.end))
+    mine.sort(key=lambda k: ((k.device, k.inode) != (file.device, file.inode), -k.read_to))
     for k in mine:
         with contextlib.suppress(Exception):  # each compression has errors of its own; it is read from its start then
-            if (file.compressed or file.stored_size >= k.end) and file.text(
-                k.end - len(k.before), len(k.before)
-            ) == k.before:
+            start, size = k.read_to - len(k.before), len(k.before)
+            if (file.compressed or file.stored_size >= k.read_to) and file.text(start, size) == k.before:
                 return k
     return None
 
@@ -1473,7 +1368,7 @@ def _keep_log_of_moved(files: list[LogFile]) -> None:
 
 def _bound(file: LogFile) -> None:
     """Set from where to where a file is read: a live one to its last whole line."""
-    file.start = file.read_to = file.known.end if file.known else 0
+    file.start = file.read_to = file.known.read_to if file.known else 0
     file.before = file.known.before if file.known else b""
     if file.unchanged or file.broken:
         file.end = file.start
@@ -1497,29 +1392,25 @@ def _last_line_end(file: LogFile) -> int:
     return file.start
 
 
-def _missing_rotations(files: list[LogFile]) -> Iterator[tuple[int, int, str]]:
+def _missing_rotations(files: list[LogFile]) -> Iterator[Gap]:
     """Yield a gap where the log was rotated more than once since the last run, and one of the files is missing."""
     numbered = {int(number[1]): file for file in files for number in [_ROTATION_NUMBER.search(file.path)] if number}
     for number, file in numbered.items():
-        if file.known and file.known.live and file.known.last is not None:
-            lost = set(range(1, number)) - numbered.keys()
-            if lost and len(numbered) > 0 and not file.unchanged:
-                newer = [f.first for n, f in numbered.items() if n < min(lost) and f.first is not None]
-                base = [f.first for f in files if f.path == f.log and f.first is not None]
-                ended = min([*newer, *base], default=int(time.time()))
-                yield (
-                    file.known.last,
-                    max(ended, file.known.last),
-                    f"{file.log}.{max(lost)} is missing: it was not read",
-                )
+        k, lost = file.known, [n for n in range(1, number) if n not in numbered]
+        if k and k.live and k.last is not None and lost and not file.unchanged:
+            newer = [f for n, f in numbered.items() if n < lost[0]] + [f for f in files if f.path == f.log]
+            ended = min((f.first for f in newer if f.first is not None), default=int(time.time()))
+            yield Gap(k.last, max(ended, k.last), f"{file.log}.{lost[-1]} is missing: it was not read")
 
 
-def _gap(k: Known, files: list[LogFile]) -> tuple[int, int, str]:
-    """Describe what was lost: it ends with the first record of the files that are new, at the latest now."""
-    began = k.last or 0
-    firsts = [f.first for f in files if f.log == k.log and f.known is None and f.first is not None and f.first >= began]
-    ended = min(firsts, default=int(time.time()))
-    return began, ended, f"{k.path} was not found again: what it held after the last run was not read"
+def _not_found(lost: list[Known], files: list[LogFile]) -> Iterator[Gap]:
+    """Yield a gap for each lost file that was live, until the first record of the new files, or now."""
+    for k in lost:
+        if k.live and k.last is not None:
+            firsts = [f.first for f in files if f.log == k.log and f.known is None and f.first is not None]
+            ended = min((first for first in firsts if first >= k.last), default=int(time.time()))
+            reason = f"{k.path} was not found again: what it held after the last run was not read"
+            yield Gap(k.last, ended, reason)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -2587,12 +2478,19 @@ class Ledger:
 # names it, and gives a tag and texts in HEX(), so that no name can look like anything else.  The zone is the log's; no
 # setting of the server or the client's files may change what a statement gives.
 _Rows = Mapping[str, Sequence[Sequence[bytes]]]  # of an answer of the server, by tag
-# Settings that are kept, beside those of the audit plugin.
-_SETTINGS = """
-version hostname datadir port server_id system_time_zone utc_offset skip_name_resolve read_only userstat uptime
-audit_plugin com_uninstall_plugin slaves_running slaves_connected wsrep_cluster_size wsrep_cluster_state_uuid replicas
-"""
-SETTINGS = frozenset(_SETTINGS.split())
+# Settings that are kept, beside those of the audit plugin: variables, status variables, and what is told by others.
+_VARIABLES = "version hostname datadir port server_id system_time_zone skip_name_resolve read_only userstat"
+_STATUS = "uptime com_uninstall_plugin slaves_running slaves_connected wsrep_cluster_size wsrep_cluster_state_uuid"
+SETTINGS = frozenset(f"{_VARIABLES} {_STATUS} audit_plugin utc_offset replicas".split())
+
+
+def _settings_sql(table: str, names: str) -> str:
+    wanted = ", ".join(f"'{name.upper()}'" for name in names.split())
+    columns = "'setting', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
+    which = f"VARIABLE_NAME LIKE 'SERVER_AUDIT_%' OR VARIABLE_NAME IN ({wanted})"
+    return f"SELECT {columns} FROM information_schema.{table} WHERE {which}"
+
+
 _OWN_SESSION = (
     "SET SESSION time_zone='SYSTEM', SESSION sql_mode='', SESSION sql_select_limit=18446744073709551615,"
     " SESSION sql_big_selects=1, SESSION max_statement_time={timeout}"
@@ -2601,14 +2499,8 @@ _SERVER_SQL = {
     "session": _OWN_SESSION,
     "clock": "SELECT 'clock', HEX(CONCAT(TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW()))), HEX(CURRENT_USER()),"
     " HEX(USER()), HEX(CONCAT(CONNECTION_ID())), HEX(CONCAT(UNIX_TIMESTAMP()))",
-    "variables": "SELECT 'setting', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
-    " FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%'"
-    " OR VARIABLE_NAME IN ('VERSION', 'HOSTNAME', 'DATADIR', 'PORT', 'SERVER_ID', 'SYSTEM_TIME_ZONE',"
-    " 'SKIP_NAME_RESOLVE', 'READ_ONLY', 'USERSTAT')",
-    "status": "SELECT 'setting', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
-    " FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%'"
-    " OR VARIABLE_NAME IN ('UPTIME', 'COM_UNINSTALL_PLUGIN', 'SLAVES_RUNNING', 'SLAVES_CONNECTED',"
-    " 'WSREP_CLUSTER_SIZE', 'WSREP_CLUSTER_STATE_UUID')",
+    "variables": _settings_sql("GLOBAL_VARIABLES", _VARIABLES),
+    "status": _settings_sql("GLOBAL_STATUS", _STATUS),
     "plugin": "SELECT 'setting', HEX('audit_plugin'), HEX(PLUGIN_STATUS)"
     " FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'SERVER_AUDIT'",
     "origins": "SELECT 'origin', HEX(LOWER(VARIABLE_NAME)), HEX(GLOBAL_VALUE_ORIGIN)"
@@ -2664,25 +2556,11 @@ _NEEDED = {
 }
 # No option of the client's files may change the form of its answer: tee and pager, html, xml, vertical or table
 # output, verbosity.
-_CLIENT_OPTIONS = (
-    "--batch",
-    "--raw",
-    "--skip-column-names",
-    "--force",
-    "--no-auto-rehash",
-    "--skip-reconnect",
-    "--skip-auto-vertical-output",
-    "--skip-vertical",
-    "--skip-table",
-    "--skip-html",
-    "--skip-xml",
-    "--skip-tee",
-    "--skip-pager",
-    "--skip-comments",
-    "--skip-show-warnings",
-    "--delimiter=;",
-    "--default-character-set=utf8mb4",
-)
+_CLIENT_OPTIONS = """
+--batch --raw --skip-column-names --force --no-auto-rehash --skip-reconnect --skip-auto-vertical-output --skip-vertical
+--skip-table --skip-html --skip-xml --skip-tee --skip-pager --skip-comments --skip-show-warnings --delimiter=;
+--default-character-set=utf8mb4
+"""
 _ECHOED = frozenset(text.encode() for text in (*_SERVER_SQL.values(), *_DEFINER_SQL.values()))
 _REFUSED_LOGIN = (1044, 1045, 1130, 1227, 1251, 1275, 1698, 1820, 1862, 4151)
 _NOT_UNDERSTOOD = "inventory: the client's answer was not understood"
@@ -2753,6 +2631,11 @@ class Inventory(NamedTuple):
     own_id: int = 0
     own_name: bytes = b""
 
+    @property
+    def boot(self) -> int:
+        """The instant at which the server had started."""
+        return self.taken_at - int(self.settings.get("uptime", 0))
+
 
 def take_inventory(client: str, defaults_file: str, timeout: float, want_definers: bool) -> Inventory:
     """Ask the server through the `mariadb` client; `timeout` in seconds for all of it.
@@ -2769,28 +2652,27 @@ def take_inventory(client: str, defaults_file: str, timeout: float, want_definer
     missing = [_lack(what, failed[what]) for what in ("proxies", "all sessions") if what in failed]
     if "accounts" in failed:
         missing.append(_lack("accounts", "locked accounts not known: " + failed["accounts"]))
-    definers = None
-    if want_definers:
-        try:
-            definers = _ask_definers(client, defaults_file, max(ends - time.monotonic(), 1.0))
-        except InventoryError as error:
-            missing.append(str(error))
     try:
-        return _inventory(rows, failed, definers, tuple(missing))
+        inventory = _inventory(rows, failed)
     except (KeyError, TypeError, ValueError):
         # A tag or a column that is not there, or is too many.
         raise InventoryError(_NOT_UNDERSTOOD) from None
+    if want_definers:
+        try:
+            definers = _ask_definers(client, defaults_file, max(ends - time.monotonic(), 1.0))
+            inventory = inventory._replace(definers=definers)
+        except InventoryError as error:
+            missing.append(str(error))
+    return inventory._replace(missing=tuple(missing))
 
 
-def _inventory(
-    rows: _Rows, failed: Mapping[str, str], definers: Optional[Mapping[AccountRow, int]], missing: tuple[str, ...]
-) -> Inventory:
+def _inventory(rows: _Rows, failed: Mapping[str, str]) -> Inventory:
     """Put the server's answer together; raises KeyError, TypeError or ValueError where it has another form."""
     ((utc_offset, own_account, own_name, own_id, now),) = rows["clock"]
     settings = {decoded(name): decoded(value) for name, value in rows["setting"]}
     sessions_complete = bool(rows.get("process"))
     sessions = [(user, _client_host(host), command) for user, host, command in rows.get("session", ())]
-    statistics = {bytes(user): decoded(counters) for user, counters in rows.get("statistic", ())}
+    statistics = {user: decoded(counters) for user, counters in rows.get("statistic", ())}
     return Inventory(
         source="server",
         taken_at=int(now),
@@ -2798,10 +2680,8 @@ def _inventory(
         settings={"audit_plugin": "", "utc_offset": decoded(utc_offset), **settings},
         sessions=tuple((user, host) for user, host, _ in sessions),
         sessions_complete=sessions_complete,
-        definers=definers,
         proxies=None if "proxies" in failed else tuple(itertools.starmap(proxy_of, rows.get("proxy", ()))),
         own_account=_split_account(own_account),
-        missing=missing,
         origins={decoded(name): decoded(value) for name, value in rows.get("origin", ())},
         statistics=statistics if settings.get("userstat", "").upper() == "ON" and sessions_complete else None,
         replicas=tuple(sorted({visible(host) for _, host, command in sessions if command == b"Binlog Dump"})),
@@ -2837,10 +2717,10 @@ def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]
     if defaults_file and not os.access(defaults_file, os.R_OK):
         raise InventoryError(f"inventory: cannot read the client's defaults file: {visible_text(defaults_file)}")
     seconds = str(max(int(timeout), 1))
-    options = (f"--defaults-file={defaults_file}", *_CLIENT_OPTIONS) if defaults_file else _CLIENT_OPTIONS
+    files = [f"--defaults-file={defaults_file}"] if defaults_file else []
     try:
         done = subprocess.run(
-            [path, *options, f"--connect-timeout={seconds}"],
+            [path, *files, *_CLIENT_OPTIONS.split(), f"--connect-timeout={seconds}"],
             input="".join(f"{text};\n" for text in sql.values()).replace("{timeout}", seconds).encode(),
             capture_output=True,
             timeout=timeout,
@@ -3056,26 +2936,21 @@ CREATE VIEW Verdicts AS
   ORDER BY removable DESC, last_seen;
 CREATE VIEW Unused AS SELECT * FROM Verdicts WHERE removable;
 """
-# Version 1 of the schema: what it had not settled stays as it was; all logs are read again once.
-_FROM_VERSION_1 = """
-INSERT INTO evidence SELECT kind, user, host, 1, first_seen, last_seen, shown, user_text, host_text
-    FROM evidence WHERE settled = 0
-    ON CONFLICT (kind, user, host, settled) DO UPDATE SET
+_WIDEN = """ON CONFLICT (kind, user, host, settled) DO UPDATE SET
     first_seen = min(first_seen, excluded.first_seen),
     shown = CASE WHEN excluded.last_seen > last_seen THEN excluded.shown ELSE shown END,
-    last_seen = max(last_seen, excluded.last_seen);
+    last_seen = max(last_seen, excluded.last_seen)"""
+_ADD_EVIDENCE = f"INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) {_WIDEN}"
+# Version 1 of the schema: what it had not settled stays as it was; all logs are read again once.
+_FROM_VERSION_1 = f"""
+INSERT INTO evidence SELECT kind, user, host, 1, first_seen, last_seen, shown, user_text, host_text
+    FROM evidence WHERE settled = 0 {_WIDEN};
 DELETE FROM evidence WHERE settled = 0;
 DELETE FROM suspect WHERE settled = 0;
 DELETE FROM meta WHERE key LIKE 'audit#_%' ESCAPE '#' OR key LIKE 'server#_%' ESCAPE '#';
 ALTER TABLE account ADD COLUMN locked_since INTEGER;
 DROP TABLE session;
 DROP TABLE file;
-"""
-_ADD_EVIDENCE = """
-INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, user, host, settled) DO UPDATE SET
-    first_seen = min(first_seen, excluded.first_seen),
-    shown = CASE WHEN excluded.last_seen > last_seen THEN excluded.shown ELSE shown END,
-    last_seen = max(last_seen, excluded.last_seen)
 """
 _ADD_SUSPECT = """
 INSERT INTO suspect VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user, host, settled) DO UPDATE SET
@@ -3109,8 +2984,8 @@ class Store:
 
     def __init__(self, path: str, form: TimeFormat, zone: Optional[tzinfo], *, write: bool) -> None:
         self.path, self.form, self.zone = path, form, zone
-        self._shown: dict[int, str] = {}
-        self._begun = False
+        # An instant in TimeFormatDB.
+        self.show = functools.lru_cache(4096)(lambda instant: form.write(local(instant, zone)))
         with self._explained():
             mode = "rw" if write else "ro"
             name = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
@@ -3139,7 +3014,7 @@ class Store:
             raise DatabaseError(f"{self.path}: a database of something else: check SqlitePath")
         if not write:
             raise DatabaseError(f"{self.path}: nothing collected yet by this version: run conntracker collect first")
-        self.begin()
+        self.db.execute("BEGIN IMMEDIATE")
         imported: list[tuple[bytes, bytes, bytes]] = []
         if version:
             self._script(_FROM_VERSION_1)
@@ -3169,88 +3044,77 @@ class Store:
         else:
             shown = self.show(instant) if instant else text
             row = ("imported", name, host, 1, instant, instant, shown, _odd_text(name), _odd_text(host))
-            self.db.execute(_ADD_EVIDENCE, row)
+            self._write(_ADD_EVIDENCE, [row])
 
-    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+    def select(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of a statement that only reads."""
         with self._explained():
             return self.db.execute(sql, values).fetchall()
 
-    def _run_for(self, rows: Iterable[Sequence[Any]], sql: str) -> None:
+    def _write(self, sql: str, rows: Iterable[Sequence[Any]] = ((),)) -> int:
+        """Run a statement with each of some rows, in the transaction; return how many rows it has changed."""
         with self._explained():
-            self.db.executemany(sql, rows)
+            if not self.db.in_transaction:
+                self.db.execute("BEGIN IMMEDIATE")
+            return self.db.executemany(sql, rows).rowcount
 
-    def _replace(self, table: str, rows: Iterable[Sequence[Any]], where: str = "1") -> None:
-        """Put rows in the place of those of a table (that meet a condition)."""
+    def _replace(self, table: str, rows: Iterable[Sequence[Any]], **of: str) -> None:
+        """Put rows in the place of those of a table, or of those with a value in a column."""
         rows = list(rows)
-        self._run(f"DELETE FROM {table} WHERE {where}")
+        which = "".join(f" WHERE {column} = ?" for column in of)
+        self._write(f"DELETE FROM {table}{which}", [tuple(of.values())])
         if rows:
-            self._run_for(rows, f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})")
+            self._write(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})", rows)
 
-    def begin(self) -> None:
-        """Begin the transaction, unless it has begun."""
-        if not self._begun:
-            self._run("BEGIN IMMEDIATE")
-            self._begun = True
+    def _add_time(self, table: str, began: int, ended: int, **said: str) -> None:
+        """Keep a stretch of time and what is said of it; one that goes on grows."""
+        same = "".join(f" AND {column} = ?" for column in said)
+        grow = f"UPDATE OR IGNORE {table} SET ended = max(ended, ?) WHERE ended = ?{same}"
+        if not self._write(grow, [(ended, began, *said.values())]):
+            add = f"INSERT OR IGNORE INTO {table} VALUES (?, ?{', ?' * len(said)})"
+            self._write(add, [(began, ended, *said.values())])
 
     def commit(self) -> None:
         """Make all of it true at once."""
-        self._run("COMMIT")
-        self._begun = False
+        with self._explained():
+            self.db.commit()
 
     # Single facts.
 
     def meta(self) -> dict[str, Any]:
         """Return all single facts."""
-        return dict(self._run("SELECT key, value FROM meta"))
+        return dict(self.select("SELECT key, value FROM meta"))
 
     def get(self, key: str) -> Any:
         """Return a single fact or None."""
-        rows = self._run("SELECT value FROM meta WHERE key = ?", (key,))
-        return rows[0][0] if rows else None
+        return self.meta().get(key)
 
     def set(self, **facts: Any) -> None:
         """Keep single facts."""
-        self.begin()
-        self._run_for(facts.items(), "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)")
-
-    def show(self, instant: int) -> str:
-        """Write an instant in TimeFormatDB."""
-        text = self._shown.get(instant)
-        if text is None:
-            if len(self._shown) > 4096:
-                self._shown.clear()
-            text = self._shown[instant] = self.form.write(local(instant, self.zone))
-        return text
+        self._write("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", facts.items())
 
     # What was read.
 
     def files(self) -> list[Known]:
         """Return the files as the last run left them."""
-        return [Known(log, os.fsdecode(path), *rest) for log, path, *rest in self._run("SELECT * FROM file")]
+        return [Known(log, os.fsdecode(path), *rest) for log, path, *rest in self.select("SELECT * FROM file")]
 
-    def put_files(self, files: Iterable[Known], gaps: Iterable[tuple[int, int, str]]) -> None:
-        """Keep where reading goes on, and the new gaps."""
+    def put_files(self, files: Iterable[Known]) -> None:
+        """Keep where reading goes on."""
         self._replace("file", ((f.log, os.fsencode(f.path), *f[2:]) for f in files))
-        self.add_gaps(gaps)
 
     def add_gaps(self, gaps: Iterable[tuple[int, int, str]]) -> None:
-        """Keep stretches of time of which records were lost; one that goes on grows."""
+        """Keep times of which records were lost."""
         for began, ended, reason in gaps:
-            self.begin()
-            with self._explained():
-                longer = self.db.execute(
-                    "UPDATE gap SET ended = ? WHERE ended = ? AND reason = ?", (ended, began, reason)
-                )
-            if not longer.rowcount:
-                self._run("INSERT OR IGNORE INTO gap VALUES (?, ?, ?)", (began, ended, reason))
+            self._add_time("gap", began, ended, reason=reason)
 
     def load_ledger(self, log: str, ledger: Ledger) -> None:
         """Set a ledger to where the last run left it."""
-        state = self._run("SELECT state FROM counter WHERE log = ?", (log,))
+        state = self.select("SELECT state FROM counter WHERE log = ?", (log,))
         if not state:
             return
-        rows = self._run("SELECT * FROM recent WHERE log = ? ORDER BY rowid", (log,))
-        sessions = self._run("SELECT connection, name, since, changed FROM session WHERE log = ?", (log,))
+        rows = self.select("SELECT * FROM recent WHERE log = ? ORDER BY rowid", (log,))
+        sessions = self.select("SELECT connection, name, since, changed FROM session WHERE log = ?", (log,))
         ledger.restore(
             json.loads(state[0][0]),
             [(run, _as_row(rest)) for _, run, *rest in rows],
@@ -3259,123 +3123,97 @@ class Store:
 
     def save_ledger(self, log: str, ledger: Ledger) -> None:
         """Keep the state of a ledger, and what is not settled as provisional."""
-        self.begin()
-        self._run("DELETE FROM recent WHERE log = ?", (log,))
-        self._run("DELETE FROM session WHERE log = ?", (log,))
         rows = (
             (log, run, r.number, r.kind, r.instant, r.name, r.server, *r.place, r.reason)
             for run, r in ledger.unsettled()
         )
-        self._run_for(rows, "INSERT INTO recent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        self._replace("recent", rows, log=log)
         sessions = ((log, number, s.name, s.since, int(s.changed)) for number, s in ledger.sessions.items())
-        self._run_for(sessions, "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?)")
-        self._run("INSERT OR REPLACE INTO counter VALUES (?, ?)", (log, json.dumps(ledger.state())))
+        self._replace("session", sessions, log=log)
+        self._replace("counter", [(log, json.dumps(ledger.state()))], log=log)
 
-    def add_facts(self, facts: Facts) -> None:
-        """Add what is settled."""
-        self.begin()
+    def add_facts(self, facts: Facts, *, settled: bool = True) -> None:
+        """Add what a ledger has found."""
         # In the order of the table, where many go much faster.
         logins = ((*parted(name), facts.first[name], last) for name, last in sorted(facts.last.items()))
-        self.add_evidence("login", logins)
-        for kind in sorted({kind for kind, _ in facts.others}):
-            found = ((*parted(name), *span) for (of, name), span in sorted(facts.others.items()) if of == kind)
-            self.add_evidence(kind, found)
-        self.add_suspects((*parted(name), 1, *suspect) for name, suspect in facts.suspects.items())
+        self.add_evidence("login", logins, settled=settled)
+        for kind, found in itertools.groupby(sorted(facts.others.items()), lambda item: item[0][0]):
+            self.add_evidence(kind, ((*parted(name), *span) for (_, name), span in found), settled=settled)
+        self.add_suspects((*parted(name), int(settled), *suspect) for name, suspect in facts.suspects.items())
 
     def add_evidence(self, kind: str, facts: Iterable[tuple[bytes, bytes, int, int]], *, settled: bool = True) -> None:
         """Add evidence: user, host, first and last instant."""
-        self.begin()
         show: Callable[[int], Optional[str]] = self.show if kind == "login" else lambda _: None
         rows = (
             (kind, user, host, int(settled), first, last, show(last), _odd_text(user), _odd_text(host))
             for user, host, first, last in facts
         )
-        self._run_for(rows, _ADD_EVIDENCE)
+        self._write(_ADD_EVIDENCE, rows)
 
     def add_suspects(self, rows: Iterable[tuple[bytes, bytes, int, int, str, int, str]]) -> None:
         """Add suspect logins: user, host, settled, instant, file, offset, reason."""
-        self._run_for(rows, _ADD_SUSPECT)
+        self._write(_ADD_SUSPECT, rows)
 
     def refresh_provisional(self) -> None:
         """Tell by the rows of `recent` what is likely to stand, in place of what the last run said."""
-        self._run("DELETE FROM evidence WHERE settled = 0")
-        self._run("DELETE FROM suspect WHERE settled = 0")
+        self._write("DELETE FROM evidence WHERE settled = 0")
+        self._write("DELETE FROM suspect WHERE settled = 0")
         facts = Facts()
-        for kind, seen, name, path, offset, reason in self._run(
+        for kind, seen, name, path, offset, reason in self.select(
             "SELECT kind, seen, name, file, \"offset\", reason FROM recent WHERE kind <> 'line'"
         ):
             if reason:
                 facts.doubt(name, seen, path, offset, reason)
             else:
                 facts.add(kind, name, seen)
-        logins = ((*parted(name), facts.first[name], last) for name, last in facts.last.items())
-        self.add_evidence("login", logins, settled=False)
-        for (kind, name), span in facts.others.items():
-            self.add_evidence(kind, [(*parted(name), *span)], settled=False)
-        self.add_suspects((*parted(name), 0, *suspect) for name, suspect in facts.suspects.items())
-        self._run(_FORGET_OLD_SUSPECTS)
+        self.add_facts(facts, settled=False)
+        self._write(_FORGET_OLD_SUSPECTS)
 
     def show_again(self) -> None:
         """Write all times again where TimeFormatDB or TimeLocation has changed."""
         wanted = f"{self.form.text} {self.zone}"
-        known = self.get("time_format")
-        if known == wanted:
-            return
-        if known is not None:
+        if self.get("time_format") not in (None, wanted):
             self.db.create_function("shown_again", 1, self.show)
-            self._run("UPDATE evidence SET shown = shown_again(last_seen) WHERE shown > '' AND last_seen > 0")
+            self._write("UPDATE evidence SET shown = shown_again(last_seen) WHERE shown > '' AND last_seen > 0")
         self.set(time_format=wanted)
 
     def resolve_changes(self, until: int, *, answered: bool) -> None:
         """Keep or drop the changes of user before an instant: the user statistics have answered who it was, or not."""
         if not answered:
-            rows = self._run(
-                "SELECT user, host, first_seen, min(last_seen, ?) FROM evidence WHERE kind = 'recent change'", (until,)
-            )
-            self.add_evidence("change user", (row for row in rows if row[0] is not None))
-        self._run("DELETE FROM evidence WHERE kind = 'recent change' AND last_seen <= ?", (until,))
+            recent = "SELECT user, host, first_seen, min(last_seen, ?) FROM evidence WHERE kind = 'recent change'"
+            self.add_evidence("change user", self.select(recent, (until,)))
+        self._write("DELETE FROM evidence WHERE kind = 'recent change' AND last_seen <= ?", [(until,)])
 
     # What is watched.
 
     def heartbeats(self) -> list["Heartbeat"]:
         """Return the heartbeats that are kept, in order."""
-        return [Heartbeat(*row) for row in self._run("SELECT * FROM heartbeat ORDER BY at, rowid")]
+        return [Heartbeat(*row) for row in self.select("SELECT * FROM heartbeat ORDER BY at, rowid")]
 
     def put_heartbeats(self, beats: Iterable["Heartbeat"]) -> None:
         """Replace the heartbeats."""
-        self.begin()
         self._replace("heartbeat", beats)
 
     def add_watched(self, began: int, ended: int, proof: str, detail: str) -> None:
-        """Keep a time that is proven to be watched; one that goes on grows."""
-        self.begin()
-        with self._explained():
-            sql = "UPDATE watched SET ended = max(ended, ?) WHERE ended = ? AND proof = ? AND detail = ?"
-            longer = self.db.execute(sql, (ended, began, proof, detail))
-        if not longer.rowcount:
-            self._run("INSERT INTO watched VALUES (?, ?, ?, ?)", (began, ended, proof, detail))
+        """Keep a time that is proven to be watched."""
+        self._add_time("watched", began, ended, proof=proof, detail=detail)
 
     # The server's accounts.
 
-    def put_inventory(self, inventory: "Inventory", now: int) -> None:
+    def put_inventory(self, inventory: Inventory, now: int) -> None:
         """Keep an inventory of the server; `now` in epoch seconds.
 
         An account keeps the instant at which it was first listed; one that vanished and came back is new.
         """
-        self.begin()
         meta = self.meta()
-        known = {
-            (user, host): (since, locked_since)
-            for user, host, since, locked_since in self._run(
-                "SELECT user, host, known_since, locked_since FROM account"
-            )
-        }
+        listed = self.select("SELECT user, host, known_since, locked_since FROM account")
+        known = {(user, host): since for user, host, *since in listed}
         rows = []
         for account in inventory.accounts:
             since, locked_since = known.get(account.row, (now, None))
             rows.append((*account[:6], since, now, (locked_since or now) if account.locked else None))
         self._replace("account", rows)
-        self._put_sessions(inventory, now)
+        self.add_evidence("open session", ((user, host, now, now) for user, host in inventory.sessions))
         if inventory.definers is not None:
             self._replace("definer", ((*row, objects) for row, objects in inventory.definers.items()))
             self.set(definers_at=now)
@@ -3384,7 +3222,7 @@ class Store:
         if meta.get("skip_name_resolve") not in (None, inventory.settings.get("skip_name_resolve")):
             self.set(skip_name_resolve_since=now)
         own_user, own_host = inventory.own_account or (None, None)
-        self._run("DELETE FROM meta WHERE key LIKE 'server#_audit#_%' ESCAPE '#'")
+        self._write("DELETE FROM meta WHERE key LIKE 'server#_audit#_%' ESCAPE '#'")
         self.set(
             **inventory.settings,
             inventory_at=now,
@@ -3395,24 +3233,15 @@ class Store:
             own_host=own_host,
         )
 
-    def _put_sessions(self, inventory: "Inventory", now: int) -> None:
-        self._run_for(
-            ((*session, now, now) for session in inventory.sessions),
-            "INSERT INTO evidence (kind, user, host, settled, first_seen, last_seen)"
-            " VALUES ('open session', ?, ?, 1, ?, ?) ON CONFLICT (kind, user, host, settled)"
-            " DO UPDATE SET last_seen = max(last_seen, excluded.last_seen)",
-        )
-
     def statistics(self) -> dict[bytes, str]:
         """Return the counters of the user statistics, by user name."""
-        return dict(self._run("SELECT user, counters FROM statistic"))
+        return dict(self.select("SELECT user, counters FROM statistic"))
 
     def put_statistics(self, counters: Mapping[bytes, str]) -> None:
         """Replace them."""
-        self.begin()
         self._replace("statistic", counters.items())
 
-    def put_accounts_file(self, inventory: "Inventory", now: int) -> "Inventory":
+    def put_accounts_file(self, inventory: Inventory, now: int) -> Inventory:
         """Return a file's accounts with the instant since when each is known; remember those first given now."""
         earlier = json.loads(self.get("accounts_file_known") or "{}")
         keys = [f"{account.user.hex()}@{account.host.hex()}" for account in inventory.accounts]
@@ -3429,19 +3258,19 @@ class Store:
 
     def logins(self) -> list[tuple[bytes, bytes, Optional[int], int, int, Optional[str]]]:
         """Return user, host, first, last, whether seen in the log, and what is suspect of each row."""
-        return self._run(_LOGINS)
+        return self.select(_LOGINS)
 
-    def knowledge(self, accounts_file: "Optional[Inventory]" = None) -> "Knowledge":
+    def knowledge(self, accounts_file: Optional[Inventory] = None) -> "Knowledge":
         """Return everything that the verdict rests on; an accounts file takes the place of the inventory."""
         meta = self.meta()
-        evidence = self._run(
+        evidence = self.select(
             "SELECT kind, user, host, MIN(first_seen), MAX(last_seen) FROM evidence GROUP BY kind, user, host"
         )
         knowledge = Knowledge(
             evidence=tuple(itertools.starmap(Evidence, evidence)),
-            suspects=tuple(itertools.starmap(Suspect, self._run("SELECT user, host, seen FROM suspect"))),
-            gaps=tuple(itertools.starmap(Gap, self._run("SELECT began, ended, reason FROM gap ORDER BY began"))),
-            watched=tuple(itertools.starmap(Watched, self._run("SELECT * FROM watched ORDER BY began"))),
+            suspects=tuple(itertools.starmap(Suspect, self.select("SELECT user, host, seen FROM suspect"))),
+            gaps=tuple(itertools.starmap(Gap, self.select("SELECT began, ended, reason FROM gap ORDER BY began"))),
+            watched=tuple(itertools.starmap(Watched, self.select("SELECT * FROM watched ORDER BY began"))),
             tracking_since=meta.get("tracking_since"),
             last_record=meta.get("last_record"),
             first_heartbeat=meta.get("first_heartbeat"),
@@ -3457,12 +3286,12 @@ class Store:
     def _with_inventory(self, knowledge: "Knowledge", meta: Mapping[str, Any]) -> "Knowledge":
         accounts = tuple(
             Account(user, host, bool(is_role), _flag(locked), _flag(expired), plugin, since, locked_since)
-            for user, host, is_role, locked, expired, plugin, since, _, locked_since in self._run(
+            for user, host, is_role, locked, expired, plugin, since, _, locked_since in self.select(
                 "SELECT * FROM account"
             )
         )
         listed = {account.row: account.known_since or 0 for account in accounts}
-        definers = {AccountRow(user, host): objects for user, host, objects in self._run("SELECT * FROM definer")}
+        definers = {AccountRow(user, host): objects for user, host, objects in self.select("SELECT * FROM definer")}
         asked, definers_at = meta.get("inventory_at"), meta.get("definers_at")
         fresh = bool(definers_at) and (asked or 0) - (definers_at or 0) <= FRESH_SECONDS
         return knowledge._replace(
@@ -3470,7 +3299,7 @@ class Store:
             accounts=accounts,
             appeared={row: since for row, since in listed.items() if since > (meta.get("first_inventory") or 0)},
             definers=definers if fresh else None,
-            proxies=tuple(itertools.starmap(proxy_of, self._run("SELECT * FROM proxy"))),
+            proxies=tuple(itertools.starmap(proxy_of, self.select("SELECT * FROM proxy"))),
             settings={
                 key: str(value) for key, value in meta.items() if key in SETTINGS or key.startswith("server_audit_")
             },
@@ -3481,10 +3310,6 @@ class Store:
             skip_since=meta.get("skip_name_resolve_since") or 0,
             own_account=None if meta.get("own_user") is None else AccountRow(meta["own_user"], meta["own_host"]),
         )
-
-    def select(self, sql: str) -> list[Any]:
-        """Return the rows of a statement; the database was opened to be read only."""
-        return self._run(sql)
 
     def snapshot(self, path: str) -> None:
         """Write a consistent copy of the database, with mode 0640."""
@@ -3497,7 +3322,6 @@ class Store:
 
     def put_verdicts(self, report: "Report") -> None:
         """Replace the verdicts that the views Verdicts and Unused show."""
-        self.begin()
         self._replace("verdict", (_verdict_row(item, report) for item in report.accounts))
 
 
@@ -3531,12 +3355,9 @@ def _read_instant(text: str, form: TimeFormat, zone: Optional[tzinfo]) -> int:
     """Read a time as the Go program wrote it; 0 if it cannot be read."""
     for known in (form, *map(TimeFormat, ("%Y-%m-%d %H:%M:%S%:z", "%Y-%m-%dT%H:%M:%S%?f%z"))):
         with contextlib.suppress(ValueError, KeyError):
-            read = known.read(text, 1970)
-            if read:
-                naive, offset = read
-                if offset is None:
-                    return epoch(naive, zone)
-                return int((naive - offset).replace(tzinfo=timezone.utc).timestamp())
+            instant = known.read(text, zone, 1970)
+            if instant is not None:
+                return instant
     return 0
 
 
@@ -3590,6 +3411,11 @@ class Heartbeat(NamedTuple):
     settings: str
 
 
+def _same_start(boot: int, other: int) -> bool:
+    """Return whether two instants tell of the same start of the server."""
+    return abs(boot - other) <= BOOT_SLACK
+
+
 class Pass:
     """What a run reads of one log: its files, and the ledger that they are held against."""
 
@@ -3638,8 +3464,8 @@ class Collector:
     def __init__(self, config: Config, store: Store, say: Say) -> None:
         self.config, self.store, self.say = config, store, say
         self.inventory: Optional[Inventory] = None
-        self.problems: list[str] = []  # what was not read or not understood, by which the run fails
         self.unparsed = 0
+        self.progress = Progress()
 
     def run(self) -> int:
         """Do it; return the exit code."""
@@ -3649,26 +3475,21 @@ class Collector:
         written = self.inventory.settings.get("server_audit_timestamp_format") if self.inventory else None
         if written and form.text == DEFAULT_STAMP:
             form = TimeFormat(written)
-        clock = Clock(form, config.audit_zone)
-        unreadable: list[str] = []
+        clock = Clock(form, config.time_location_audit or config.time_location)
         if config.audit_log_path == JOURNAL:
             todo = journal_plan(config.syslog_identifier or "mysql-server_auditing", store.files())
         else:
             files, unreadable = find_files(config.audit_log_path, config.audit_log_name, self.say)
             todo = plan(files, unreadable, store.files(), clock)
-        passes = [
-            Pass(log, [file for file in todo.files if file.log == log], self._ledger(log, clock))
-            for log in dict.fromkeys(file.log for file in todo.files)
-        ]
-        progress = Progress()
+        passes = [Pass(log, files, self._ledger(log, clock)) for log, files in by_log(todo.files).items()]
         for one in passes:
-            self._read(one, todo.put_back, progress)
-        progress.close()
-        self._finish(todo, passes, unreadable)
+            self._read(one)
+        self.progress.close()
+        problems = self._finish(todo, passes)
         store.commit()
-        for problem in self.problems:
+        for problem in problems:
             self.say("ERROR", problem)
-        return 1 if self.problems or unreadable else 0
+        return 1 if problems or todo.unreadable else 0
 
     def _ask_server(self) -> None:
         config, store = self.config, self.store
@@ -3689,22 +3510,22 @@ class Collector:
         named = config.server_host or ((inventory.settings.get("hostname", ""),) if inventory else ())
         ours = frozenset(name.encode() for name in named if name)
         ledger = Ledger(clock, ours, config.syslog_identifier.encode(), inventory.own_id if inventory else 0)
-        ledger.own_name = inventory.own_name if inventory else b""
-        # Only then does it matter whether somebody has set them again.
-        ledger.wants_settings = inventory is not None and "SQL" in inventory.origins.values()
-        self.store.load_ledger(log, ledger)
         if inventory:
-            boot = inventory.taken_at - int(inventory.settings.get("uptime", 0))
-            same = [beat for beat in self.store.heartbeats() if beat.log == log and abs(beat.boot - boot) <= BOOT_SLACK]
-            ledger.beats = [*(beat.connection for beat in same), inventory.own_id]
+            ledger.own_name = inventory.own_name
+            # Only then does it matter whether somebody has set them again.
+            ledger.wants_settings = "SQL" in inventory.origins.values()
+            mine = [beat for beat in self.store.heartbeats() if beat.log == log]
+            same = [beat.connection for beat in mine if _same_start(beat.boot, inventory.boot)]
+            ledger.beats = [*same, inventory.own_id]
+        self.store.load_ledger(log, ledger)
         return ledger
 
     # Reading.
 
-    def _read(self, one: Pass, put_back: frozenset[str], progress: "Progress") -> None:
+    def _read(self, one: Pass) -> None:
         """Read what is new of a log; files put back that are older than what was read have a ledger of their own."""
-        old = [file for file in one.files if file.is_new and file.path in put_back]
-        new = [file for file in one.files if file.is_new and file.path not in put_back]
+        old = [file for file in one.files if file.put_back]
+        new = [file for file in one.files if file.is_new and not file.put_back]
         fresh = Ledger(one.ledger.clock, one.ledger.ours, one.ledger.ident, one.ledger.own)
         if any(file.live for file in old):
             # The server goes on in a log that begins again: so does the ledger.
@@ -3712,7 +3533,7 @@ class Collector:
             self._keep_facts(one.ledger)
             old, new, one.ledger = [], sorted(old + new, key=one.files.index), fresh
         elif old:
-            self._read_files(fresh, old, progress)
+            self._read_files(fresh, old)
             fresh.finish()
             self._keep_facts(fresh)
         size = sum((file.stored_size - file.start) * (PACKED if file.compressed else 1) for file in new)
@@ -3720,16 +3541,16 @@ class Collector:
         if new and not one.ledger.runs and workers > 1 and size >= PARALLEL_FROM:
             one.ledger = read_in_parallel(one.ledger, new, workers, self.store.add_facts)
         else:
-            self._read_files(one.ledger, new, progress)
+            self._read_files(one.ledger, new)
         for file in new:
             with contextlib.suppress(OSError):  # it vanished meanwhile
                 self._check_understood(file, one.ledger)
         self._keep_facts(one.ledger)
 
-    def _read_files(self, ledger: Ledger, files: Iterable[LogFile], progress: "Progress") -> None:
+    def _read_files(self, ledger: Ledger, files: Iterable[LogFile]) -> None:
         ledger.sink = self.store.add_facts
         for file in files:
-            read_stretch(ledger, Stretch(file, file.start, file.end), progress=progress)
+            read_stretch(ledger, Stretch(file, file.start, file.end), progress=self.progress)
 
     def _keep_facts(self, ledger: Ledger) -> None:
         """Keep what a ledger has settled, and say what it did not understand."""
@@ -3755,66 +3576,61 @@ class Collector:
         lines = [line for line in whole if line.strip(b"\0\r ")]
         ledger.clock.set_file(file.modified // 10**9)
         if lines and not any(is_record(line, ledger.clock) for line in lines):
+            begins = f"not one line is understood; it begins with {visible(lines[0][:60])!r}"
             expected = f"expected: stamp ({self.config.time_format_audit.text}),server,user,host,id,..."
-            self.problems.append(
-                f"{file.path}: not one line is understood; it begins with {visible(lines[0][:60])!r}; {expected}: "
-                "check AuditLogPath and TimeFormatAudit"
-            )
-            file.broken = "not understood"
+            file.broken = f"{begins}; {expected}: check AuditLogPath and TimeFormatAudit"
 
     # Keeping.
 
-    def _finish(self, todo: Plan, passes: list[Pass], unreadable: list[str]) -> None:
-        """Store positions and proof beside the facts."""
+    def _finish(self, todo: Plan, passes: list[Pass]) -> list[str]:
+        """Store positions and proof beside the facts; return which files were not read or not understood, and why."""
         store, now = self.store, int(time.time())
         broken = [file for file in todo.files if file.broken and file.broken != VANISHED]
-        files = [file.as_known() for file in todo.files if not file.broken]
-        files += [file.known for file in todo.files if file.broken and file.known]
-        store.put_files([*todo.kept, *files], todo.gaps)
+        store.put_files([*todo.kept, *filter(None, map(LogFile.as_known, todo.files))])
+        store.add_gaps(todo.gaps)
         for one in passes:
             if any(file.is_new for file in one.files):
                 store.save_ledger(one.log, one.ledger)
             one.ledger.end_blindness(now)
-            blind = [(began, ended, "lines of the log were not understood") for began, ended in one.ledger.blind]
-            store.add_gaps(blind)
+            store.add_gaps((*blind, "lines of the log were not understood") for blind in one.ledger.blind)
         store.refresh_provisional()
         store.show_again()
-        self._keep_facts_of_run(todo, passes, complete=not unreadable and not broken, now=now)
-        for file in broken:
-            if file.broken != "not understood":
-                self.problems.append(
-                    f"{file.path}: {file.broken}: the log was not read to its end: the next run tries again"
-                )
-        for began, ended, reason in todo.gaps:
-            lost = f"gap from {store.show(began)} to {store.show(ended)}: {reason}"
+        self._keep_facts_of_run(todo, passes, complete=not todo.unreadable and not broken, now=now)
+        problems = [f"{file.path}: {file.broken}" for file in broken]
+        for gap in todo.gaps:
+            lost = f"gap from {store.show(gap.began)} to {store.show(gap.ended)}: {gap.reason}"
             self.say("WARN", f"{lost}: run more often, or keep more rotations")
         if self.inventory:
-            whole = not (unreadable or broken or todo.gaps or self.unparsed)
+            whole = not (todo.unreadable or broken or todo.gaps or self.unparsed)
             Proof(store, self.inventory, passes, whole=whole, say=self.say).keep()
-        store.set(last_error="; ".join(self.problems), server_group=self.config.group)
+        store.set(last_error="; ".join(problems), server_group=self.config.group)
         if self.config.inventory:
-            report = assess(store.knowledge(), now, terms_of(self.config))
-            store.put_verdicts(report)
+            store.put_verdicts(assess(store.knowledge(), now, terms_of(self.config)))
+        return problems
 
     def _keep_facts_of_run(self, todo: Plan, passes: list[Pass], *, complete: bool, now: int) -> None:
-        """Keep the single facts."""
-        store = self.store
-        facts: dict[str, Any] = {"version": __version__}
-        for key, choose, instants in (
-            ("tracking_since", min, [one.ledger.first for one in passes] + [file.first for file in todo.files]),
-            ("last_record", max, [one.ledger.latest or None for one in passes]),
-            ("last_processed", max, [file.modified // 10**9 for file in todo.files]),
-        ):
-            known = [instant for instant in (*instants, store.get(key)) if instant is not None]
-            if known:
-                facts[key] = choose(known)
-        if facts.get("last_processed"):
-            facts["last_processed_shown"] = store.show(facts["last_processed"])
-        if any(file.is_new for file in todo.files) or store.get("unparsed") is None:
-            facts["unparsed"] = self.unparsed
-        if complete:
-            facts["last_run"] = now
-        store.set(**facts)
+        """Keep the single facts; None is one that is not known, or stays."""
+        store, ledgers = self.store, [one.ledger for one in passes]
+        known = store.meta()
+        firsts = [
+            known.get("tracking_since"),
+            *(ledger.first for ledger in ledgers),
+            *(file.first for file in todo.files),
+        ]
+        lasts = [known.get("last_record"), *(ledger.latest for ledger in ledgers)]
+        written = [known.get("last_processed"), *(file.modified // 10**9 for file in todo.files)]
+        processed = max(filter(None, written), default=None)
+        counted = any(file.is_new for file in todo.files) or known.get("unparsed") is None
+        facts = {
+            "version": __version__,
+            "tracking_since": min(filter(None, firsts), default=None),
+            "last_record": max(filter(None, lasts), default=None),
+            "last_processed": processed,
+            "last_processed_shown": store.show(processed) if processed else None,
+            "unparsed": self.unparsed if counted else None,
+            "last_run": now if complete else None,
+        }
+        store.set(**{key: value for key, value in facts.items() if value is not None})
 
 
 # A compressed log holds about so many times the bytes of its file.
@@ -4006,34 +3822,29 @@ class Proof:
 
     def __init__(self, store: Store, inventory: Inventory, passes: list[Pass], *, whole: bool, say: Say) -> None:
         self.store, self.inventory, self.passes, self.whole, self.say = store, inventory, passes, whole, say
-        self.now = inventory.taken_at
+        self.now, self.boot = inventory.taken_at, inventory.boot
+        self.earlier = store.meta()  # the single facts as the last run left them
 
     def keep(self) -> None:
         """Store the inventory, the heartbeat and what is watched by it."""
-        store, inventory = self.store, self.inventory
-        before = store.meta()
+        store, inventory, earlier = self.store, self.inventory, self.earlier
         for lack in inventory.missing:
             self.say("WARN", lack)
         found = next((one for one in self.passes if one.ledger.own_row), None)
         trouble = self._trouble(found)
-        beats = store.heartbeats()
         if trouble:
             self.say("WARN", f"nothing is watched: {trouble}")
         elif found:
-            beats = self._add_beat(found, beats, before)
-        store.put_heartbeats(beats)
-        self._keep_statistics(before)
+            store.put_heartbeats(self._add_beat(found))
+            store.set(first_heartbeat=earlier.get("first_heartbeat") or self.now)
+        self._keep_statistics()
         store.put_inventory(inventory, self.now)
-        if found and not trouble:
-            store.set(first_heartbeat=before.get("first_heartbeat") or self.now)
-        store.set(
-            heartbeat_error=trouble, origins=json.dumps(dict(inventory.origins)), replicas=", ".join(inventory.replicas)
-        )
         blind = "; ".join(audit_problems(inventory.settings))
-        reason = blind or before.get("audit_blind")
+        reason = blind or earlier.get("audit_blind")
         if reason:
-            store.add_gaps([(before.get("inventory_at") or self.now, self.now, reason)])
-        store.set(audit_blind=blind)
+            store.add_gaps([(earlier.get("inventory_at") or self.now, self.now, reason)])
+        origins, replicas = json.dumps(dict(inventory.origins)), ", ".join(inventory.replicas)
+        store.set(heartbeat_error=trouble, origins=origins, replicas=replicas, audit_blind=blind)
 
     def _trouble(self, found: Optional[Pass]) -> str:
         """Return why the heartbeat proves nothing, or ''."""
@@ -4050,20 +3861,18 @@ class Proof:
             return f"the stamps of the log are {off / HOUR:+.1f} hours off the server's clock: check TimeLocationAudit"
         return ""
 
-    def _add_beat(self, found: Pass, beats: list[Heartbeat], before: Mapping[str, Any]) -> list[Heartbeat]:
+    def _add_beat(self, found: Pass) -> list[Heartbeat]:
         """Hold the ids between the last heartbeats and this one against the log; return the heartbeats to keep."""
-        inventory, ledger = self.inventory, found.ledger
-        boot = self.now - int(inventory.settings.get("uptime", 0))
-        mine = [beat for beat in beats if beat.log == found.log]
-        same = [beat for beat in mine if abs(beat.boot - boot) <= BOOT_SLACK and not ledger.restarts]
+        ledger = found.ledger
+        mine = [beat for beat in self.store.heartbeats() if beat.log == found.log]
+        same = [] if ledger.restarts else [beat for beat in mine if _same_start(beat.boot, self.boot)]
         same = [beat._replace(lost=beat.lost + ledger.lost[number]) for number, beat in enumerate(same)]
-        last = mine[-1] if mine else None
-        settings = self._settings_doubt(last, boot, before) if last else ""
-        beat = Heartbeat(inventory.own_id, self.now, boot, found.log, ledger.lost[len(same)], settings)
-        if last and not same and not settings:
-            self.store.add_watched(last.at, self.now, BY_SETTINGS, "the server was started again")
-        elif last and not same:
-            self.store.add_gaps([(last.at, self.now, settings)])
+        doubt = self._settings_doubt(mine[-1]) if mine else ""
+        if mine and not same and doubt:
+            self.store.add_gaps([(mine[-1].at, self.now, doubt)])
+        elif mine and not same:
+            self.store.add_watched(mine[-1].at, self.now, BY_SETTINGS, "the server was started again")
+        beat = Heartbeat(self.inventory.own_id, self.now, self.boot, found.log, ledger.lost[len(same)], doubt)
         return self._prove([*same, beat], ledger)
 
     def _prove(self, beats: list[Heartbeat], ledger: Ledger) -> list[Heartbeat]:
@@ -4077,29 +3886,25 @@ class Proof:
             unborne = ended.lost + sum(began.connection < number < ended.connection for number in missing)
             if not unborne and ledger.covers(began.connection, ended.connection):
                 self.store.add_watched(began.at, ended.at, BY_IDS, "")
-                beats[place] = ended._replace(settings="watched")
             elif not ended.settings:
-                detail = (
-                    f"{unborne} connection ids have no record: threads of the server, such as events, take ids as well"
-                )
-                self.store.add_watched(began.at, ended.at, BY_SETTINGS, detail)
-                beats[place] = ended._replace(settings="watched")
+                detail = "connection ids have no record: threads of the server, such as events, take ids as well"
+                self.store.add_watched(began.at, ended.at, BY_SETTINGS, f"{unborne} {detail}")
             elif ended.at < self.now - HOUR:
-                self.store.add_gaps(
-                    [(began.at, ended.at, f"{unborne} connections left no record that could be read; {ended.settings}")]
-                )
-                beats[place] = ended._replace(settings="watched")
+                reason = f"{unborne} connections left no record that could be read; {ended.settings}"
+                self.store.add_gaps([(began.at, ended.at, reason)])
             else:
                 open_from = place - 1
+                continue
+            beats[place] = ended._replace(settings="watched")
         return beats[open_from:]
 
-    def _settings_doubt(self, last: Heartbeat, boot: int, before: Mapping[str, Any]) -> str:
+    def _settings_doubt(self, last: Heartbeat) -> str:
         """Return why auditing was not provably on since the last heartbeat, or ''."""
-        inventory, restarted = self.inventory, abs(last.boot - boot) > BOOT_SLACK
-        origins = [json.loads(before.get("origins") or "{}"), inventory.origins]
+        then, now, restarted = self.earlier, self.inventory.settings, not _same_start(last.boot, self.boot)
+        origins = [json.loads(then.get("origins") or "{}"), self.inventory.origins]
         set_by_sql = [name for said in origins for name, origin in said.items() if origin == "SQL"]
-        failed = [int(settings.get("server_audit_writes_failed") or 0) for settings in (before, inventory.settings)]
-        uninstalled = [str(settings.get("com_uninstall_plugin") or 0) for settings in (before, inventory.settings)]
+        failed = [int(settings.get("server_audit_writes_failed") or 0) for settings in (then, now)]
+        uninstalled = [str(settings.get("com_uninstall_plugin") or 0) for settings in (then, now)]
         doubts = {
             "not every byte of the log was read and understood": not self.whole,
             "settings of the audit plugin were set by SQL: " + ", ".join(dict.fromkeys(set_by_sql)): set_by_sql,
@@ -4107,48 +3912,41 @@ class Proof:
             "somebody set a setting of the audit plugin": any(one.ledger.settings_changed for one in self.passes),
             "the audit plugin failed to write records": failed[1] > (0 if restarted else failed[0]),
             "a plugin was uninstalled": uninstalled[1] != ("0" if restarted else uninstalled[0]),
-            "auditing is off": list(audit_problems(inventory.settings)),
+            "auditing is off": list(audit_problems(now)),
             "the server was started again, and it may have run without auditing in between": restarted
-            and not self._short_restarts(boot),
+            and not self._short_restarts(),
         }
         return next((doubt for doubt, holds in doubts.items() if holds), "")
 
-    def _short_restarts(self, boot: int) -> bool:
+    def _short_restarts(self) -> bool:
         """Return whether the log shows the restarts, each so short that no other run of the server fits in between."""
         restarts = [restart for one in self.passes if one.ledger.own_row for restart in one.ledger.restarts]
         return bool(restarts) and all(
-            (min(began, boot) if began == restarts[-1][1] else began) - stopped <= SHORT_RESTART
+            (min(began, self.boot) if began == restarts[-1][1] else began) - stopped <= SHORT_RESTART
             for stopped, began in restarts
         )
 
-    def _keep_statistics(self, before: Mapping[str, Any]) -> None:
+    def _keep_statistics(self) -> None:
         """Hold the user statistics against those of the last inventory: whose counters moved was in use since then.
 
         Where they cover the whole time, they also answer who the nameless changes of user were to.
         """
-        store, said = self.store, self.inventory.statistics
-        known = store.statistics()
-        since = before.get("statistics_at")
-        uptime = int(self.inventory.settings.get("uptime", 0))
-        began = before.get("statistics_boot")
-        boot = self.now - uptime
+        store, said, earlier = self.store, self.inventory.statistics, self.earlier
         if said is None:
             store.put_statistics({})
             store.set(statistics_at=None)
             store.resolve_changes(self.now, answered=False)
             return
-        whole = since is not None and began is not None and abs(began - boot) <= BOOT_SLACK
+        known, since = store.statistics(), earlier.get("statistics_at")
+        whole = since is not None and _same_start(earlier.get("statistics_boot") or 0, self.boot)
         whole = whole and all(user in said and not _went_back(counters, said[user]) for user, counters in known.items())
         if since is not None:
             moved = [user for user, counters in said.items() if _moved(known.get(user), counters)]
             store.add_evidence("user statistics", [(user, b"", since, self.now) for user in moved])
         store.resolve_changes(self.now, answered=whole)
         store.put_statistics(said)
-        store.set(
-            statistics_at=self.now,
-            statistics_boot=boot,
-            statistics_since=before.get("statistics_since") if whole else self.now,
-        )
+        whole_since = earlier.get("statistics_since") if whole else self.now
+        store.set(statistics_at=self.now, statistics_boot=self.boot, statistics_since=whole_since)
 
 
 def _moved(earlier: Optional[str], later: str) -> bool:
@@ -4489,14 +4287,6 @@ class Suspect(NamedTuple):
     user: bytes
     host: bytes
     seen: int
-
-
-class Gap(NamedTuple):
-    """A stretch of time for which log records were lost, or may have been."""
-
-    began: int
-    ended: int
-    reason: str = ""
 
 
 class Watched(NamedTuple):
@@ -6178,7 +5968,7 @@ def run_status(config: Config, _say: Say) -> int:
 
 def run_grants(config: Config, _say: Say) -> int:
     """Print the SQL that makes the account for the inventory."""
-    emit(grants_sql(config.user or "conntracker@localhost"))
+    emit(grants_sql(config.user))
     return 0
 
 

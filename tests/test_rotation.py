@@ -152,6 +152,17 @@ def test_06_the_suffix_changes_its_width(site: Site, pen: Pen) -> None:
     assert site.gaps() == []
 
 
+def test_06_a_date_behind_a_dot_is_no_number(site: Site, pen: Pen) -> None:
+    site.write(pen.sessions(20))
+    site.collect()
+    site.write(pen.sessions(5, prefix=b"late"))
+    site.log.rename(site.logs / f"{LOG_NAME}.20260302")
+    site.write(pen.sessions(5, prefix=b"new"))
+    site.collect("--log-level", "WARN")
+    assert site.logins() == pen.truth
+    assert site.gaps() == []
+
+
 @pytest.mark.parametrize("later", [3, 200])
 def test_09_10_copytruncate_smaller_or_already_grown_past_the_offset(site: Site, pen: Pen, later: int) -> None:
     site.write(pen.sessions(60))
