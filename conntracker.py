@@ -4527,47 +4527,44 @@ def visible_account(row: AccountRow) -> str:
     return f"{visible(row.user)}@{visible(row.host)}"
 
 
+def uncovered(at: int, stretches: Iterable[tuple[int, int]], ended: int, slack: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield what no stretch covers between two instants; the stretches come in order.
+
+    A last part of up to `slack` seconds is not yielded.
+    """
+    for began, until in stretches:
+        if began > at:
+            yield at, began
+        at = max(at, until)
+    if ended - at > slack:
+        yield at, ended
+
+
 class Coverage:
     """For which part of the window it is shown that no login was missed."""
 
     def __init__(self, knowledge: Knowledge, now: int, terms: Terms) -> None:
         self.now, self.start, self.tolerated_seconds = now, now - terms.days * DAY, terms.tolerated
-        proven = list(knowledge.watched) if knowledge.source == "server" else []
-        first = knowledge.first_heartbeat if knowledge.source == "server" else knowledge.last_run
-        stated = terms.stated_since
         self.gaps = knowledge.gaps
-        if stated is not None and first is not None and stated < first and knowledge.source != "none":
-            proven = [*self._without_gaps(stated, first), *proven]
-        self.intervals = sorted(proven)
-        self.until = max((one.ended for one in proven), default=None)
+        asked = knowledge.source == "server"
+        proven = knowledge.watched if asked else ()
+        stated: list[Watched] = []
+        first = knowledge.first_heartbeat if asked else knowledge.last_run
+        if terms.stated_since is not None and first is not None and knowledge.source != "none":
+            lost = [gap[:2] for gap in self.gaps if gap.began < first]
+            stated = [Watched(*span, STATED) for span in uncovered(terms.stated_since, lost, first)]
+        self.intervals = sorted([*proven, *stated])
         self.holes = self.holes_since(self.start)
-
-    def _without_gaps(self, began: int, ended: int) -> Iterator[Watched]:
-        """Yield what was stated, without what is known to be lost."""
-        for gap in self.gaps:
-            if gap.began < ended and gap.ended > began:
-                if gap.began > began:
-                    yield Watched(began, gap.began, STATED)
-                began = max(began, gap.ended)
-        if began < ended:
-            yield Watched(began, ended, STATED)
-
-    def _holes(self, at: int) -> Iterator[Gap]:
-        for one in self.intervals:
-            if one.began > at:
-                yield self._hole(at, one.began)
-            at = max(at, one.ended)
-        # The time since the last run is not a hole: the next one will prove it.
-        if self.now - at > FRESH_SECONDS:
-            yield self._hole(at, self.now)
-
-    def _hole(self, began: int, ended: int) -> Gap:
-        reasons = [gap.reason for gap in self.gaps if gap.began < ended and gap.ended > began]
-        return Gap(began, ended, "; ".join(dict.fromkeys(reasons)))
 
     def holes_since(self, start: int) -> list[Gap]:
         """Return the times since an instant that are not watched."""
-        return list(self._holes(start))
+        # The time since the last run is not a hole: the next one will prove it.
+        spans = uncovered(start, [one[:2] for one in self.intervals], self.now, FRESH_SECONDS)
+        return [Gap(began, ended, self._reasons(began, ended)) for began, ended in spans]
+
+    def _reasons(self, began: int, ended: int) -> str:
+        reasons = [gap.reason for gap in self.gaps if gap.began < ended and gap.ended > began]
+        return "; ".join(dict.fromkeys(reasons))
 
     @property
     def unwatched(self) -> int:
@@ -5863,16 +5860,10 @@ def _grounds(data: Mapping[str, Any], window: "_Span") -> dict[tuple[str, ...], 
 
 
 def _not_watched(server: Mapping[str, Any], window: "_Span") -> Iterator[tuple[int, int]]:
-    """Return what is neither proven, stated nor tolerated."""
+    """Return what is neither proven, stated nor tolerated; the time since the last run is not a hole."""
     known = [*server["watched"], *(hole for hole in server["holes"] if hole["tolerated"])]
-    at = window.began
-    for began, ended in sorted((_seconds(item["began"]), _seconds(item["ended"])) for item in known):
-        if at < began:
-            yield at, began
-        at = max(at, ended)
-    # The time since the last run is not a hole.
-    if window.ended - at > DAY:
-        yield at, window.ended
+    spans = sorted((_seconds(item["began"]), _seconds(item["ended"])) for item in known)
+    return uncovered(window.began, spans, window.ended, DAY)
 
 
 def _account_table(data: Mapping[str, Any], window: "_Span", grounds: Mapping[tuple[str, ...], str]) -> Iterator[str]:
