@@ -4644,30 +4644,8 @@ def assess(knowledge: Knowledge, now: int, terms: Terms = Terms()) -> Report:  #
         )
         knowledge = knowledge._replace(accounts=tuple(itertools.starmap(Account, names)))
     case = _Assessment(knowledge, now, terms)
-    accounts = tuple(sorted(map(case.account, knowledge.accounts), key=_most_actionable))
-    notes = []
-    if knowledge.source == "file":
-        notes.append("accounts taken from a file; not checked: open sessions, definers, audit settings")
-    elif knowledge.source == "none":
-        notes.append("no list of accounts: the hosts shown are the clients', and accounts never seen are not listed")
-    elif knowledge.definers is None:
-        notes.append("not checked: definers of routines, views, triggers and events")
-    if case.unmatched:
-        notes.append(f"logins of {case.unmatched} (user, client host) pairs match no account that exists now")
-    notes += [f"the exclude pattern {visible_text(pattern)} matches no account" for pattern in case.idle_excludes()]
-    notes += notes_of_coverage(case.coverage)
-    return Report(now, terms, knowledge, case.coverage, accounts, tuple(case.problems), tuple(notes))
-
-
-def notes_of_coverage(coverage: Coverage) -> Iterator[str]:
-    """Yield what the coverage rests on besides proof, and what was seen in passing."""
-    if coverage.holes and coverage.is_whole:
-        yield f"{coverage.unwatched // 60} minutes of the window were not watched; that is tolerated (TolerateHoles)"
-    stated = [one for one in coverage.intervals if one.proof == STATED]
-    if stated:
-        yield f"watched from {_day(stated[0].began)} to {_day(stated[-1].ended)}: {STATED} (WatchedSince)"
-    taken = {one.detail for one in coverage.intervals if one.detail and one.ended > coverage.start}
-    yield from sorted(taken)[:3]
+    accounts = sorted(map(case.account, knowledge.accounts), key=_most_actionable)
+    return Report(now, terms, knowledge, case.coverage, tuple(accounts), tuple(case.problems), tuple(case.notes()))
 
 
 def _most_actionable(item: AccountVerdict) -> tuple[bool, bool, int, int, bytes, bytes]:
@@ -4748,6 +4726,15 @@ def audit_problems(settings: Mapping[str, str]) -> Iterator[str]:
         yield f"server_audit_events is {visible_text(events)}: logins are not logged"
 
 
+def _unproven(coverage: Coverage) -> Iterator[str]:
+    """Yield what counts as watched without a proof."""
+    if coverage.holes and coverage.is_whole:
+        yield f"{coverage.unwatched // 60} minutes of the window were not watched; that is tolerated (TolerateHoles)"
+    stated = [one for one in coverage.intervals if one.proof == STATED]
+    if stated:
+        yield f"watched from {_day(stated[0].began)} to {_day(stated[-1].ended)}: {STATED} (WatchedSince)"
+
+
 def _why(reason: str) -> str:
     return f" ({visible_text(reason)})" if reason else ""
 
@@ -4759,12 +4746,12 @@ class _Assessment:
         self.knowledge, self.now, self.terms = knowledge, now, terms
         self.start = now - terms.days * DAY
         self.coverage = Coverage(knowledge, now, terms)
-        self.problems = [
-            *_tracking_problems(knowledge, now),
-            *inventory_problems(knowledge, now),
-            *(audit_problems(knowledge.settings) if knowledge.source == "server" else ()),
-            *_coverage_problems(knowledge, self.coverage, terms),
-        ]
+        self.unproven = [*_unproven(self.coverage)]
+        stale = [*_tracking_problems(knowledge, now), *inventory_problems(knowledge, now)]
+        if knowledge.source == "server":
+            stale += audit_problems(knowledge.settings)
+        self.current = not stale
+        self.problems = [*stale, *_coverage_problems(knowledge, self.coverage, terms)]
         self._matcher = AccountMatcher(
             (account.row for account in knowledge.accounts if not account.is_role),
             knowledge.settings.get("skip_name_resolve", "").upper() in ("ON", "1"),
@@ -4791,10 +4778,22 @@ class _Assessment:
             row for item in knowledge.suspects if item.seen >= self.start for row in self._rows(*item).rows
         }
 
-    def idle_excludes(self) -> list[str]:
-        """Return the patterns of Exclude that match no account."""
-        rows = [account.row for account in self.knowledge.accounts]
-        return [pattern for pattern in self.terms.excludes if not any(excluded(row, pattern) for row in rows)]
+    def notes(self) -> Iterator[str]:
+        """Yield what was not checked, does not fit together, or was seen in passing."""
+        knowledge = self.knowledge
+        if knowledge.source == "file":
+            yield "accounts taken from a file; not checked: open sessions, definers, audit settings"
+        elif knowledge.source == "none":
+            yield "no list of accounts: the hosts shown are the clients', and accounts never seen are not listed"
+        elif knowledge.definers is None:
+            yield "not checked: definers of routines, views, triggers and events"
+        if self.unmatched:
+            yield f"logins of {self.unmatched} (user, client host) pairs match no account that exists now"
+        for pattern in self.terms.excludes:
+            if not any(excluded(account.row, pattern) for account in knowledge.accounts):
+                yield f"the exclude pattern {visible_text(pattern)} matches no account"
+        yield from self.unproven
+        yield from sorted({one.detail for one in self.coverage.intervals if one.detail and one.ended > self.start})[:3]
 
     def _rows(self, user: bytes, host: bytes, seen: int) -> Match:
         if self.knowledge.source == "none":
@@ -4856,11 +4855,10 @@ class _Assessment:
             doubts.insert(0, "its last session may have lasted into the window")
         if doubts:
             return "unknown", doubts
-        basis = [note for note in notes_of_coverage(self.coverage) if "tolerated" in note or STATED in note]
         if past:
-            return "stale", [f"no use since {_day(self.start)}, all of it watched; {last_use}", *basis]
+            return "stale", [f"no use since {_day(self.start)}, all of it watched; {last_use}", *self.unproven]
         since = min(self.start, self.knowledge.tracking_since or self.start)
-        return "never", [f"no use since {_day(since)}, the window all watched", *basis]
+        return "never", [f"no use since {_day(since)}, the window all watched", *self.unproven]
 
     def _doubts(self, account: Account, seen: list[Evidence]) -> Iterator[str]:
         """Yield why this account, without use in the window, cannot be called unused."""
