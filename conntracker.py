@@ -4587,11 +4587,6 @@ class Coverage:
         stated = (one for one in self.intervals if one.proof == STATED)
         return sum(max(0, one.ended - max(one.began, self.start)) for one in stated) / max(1, self.now - self.start)
 
-    @property
-    def since(self) -> Optional[int]:
-        """Since when there is no hole up to now."""
-        return max((hole.ended for hole in self.holes), default=self.start) if self.intervals else None
-
 
 class Report(NamedTuple):
     """The verdicts and what they rest on: `problems` forbid to call accounts unused, `notes` tell."""
@@ -4670,28 +4665,20 @@ def _tracking_problems(knowledge: Knowledge, now: int) -> Iterator[str]:
 def _coverage_problems(knowledge: Knowledge, coverage: Coverage, terms: Terms) -> Iterator[str]:
     if coverage.is_whole or knowledge.source == "none":
         return
-    reach = (
-        f", nor in the logs before, which reach back to {_day(knowledge.tracking_since)}"
-        if knowledge.tracking_since
-        else ""
-    )
     if not coverage.intervals:
-        how = (
-            "Inventory, or WatchedSince"
-            if knowledge.source == "file"
-            else "two inventories whose own logins are found in the log"
-        )
-        yield f"nothing of the window is proven to be watched (that takes {how}){_why(knowledge.heartbeat_error)}"
+        needed = "two inventories whose own logins are found in the log"
+        if knowledge.source == "file":
+            needed = "Inventory, or WatchedSince"
+        yield f"nothing of the window is proven to be watched (that takes {needed}){_why(knowledge.heartbeat_error)}"
         return
-    since = coverage.since or coverage.now
-    days = (coverage.now - since) // DAY
+    last_hole, tracked = coverage.holes[-1], knowledge.tracking_since
+    since, days = _day(last_hole.ended), (coverage.now - last_hole.ended) // DAY
+    reach = f", nor in the logs before, which reach back to {_day(tracked)}" if tracked else ""
     # Your word counts up to the first heartbeat.
-    helps = terms.stated_since is None and coverage.holes[-1].began < (knowledge.first_heartbeat or coverage.now)
+    helps = terms.stated_since is None and last_hole.began < (knowledge.first_heartbeat or coverage.now)
     word = ", or now by WatchedSince if your word covers it" if helps else ""
-    yield (
-        f"watched without a hole for {days} days, since {_day(since)}: not seen in these{reach};"
-        f" can be decided on {_day(since + terms.days * DAY)}{word}"
-    )
+    when = f"can be decided on {_day(last_hole.ended + terms.days * DAY)}{word}"
+    yield f"watched without a hole for {days} days, since {since}: not seen in these{reach}; {when}"
     for hole in coverage.holes[-3:]:
         yield f"not watched from {_minute(hole.began)} to {_minute(hole.ended)}" + _why(hole.reason)
 
@@ -4747,11 +4734,11 @@ class _Assessment:
         self.start = now - terms.days * DAY
         self.coverage = Coverage(knowledge, now, terms)
         self.unproven = [*_unproven(self.coverage)]
-        stale = [*_tracking_problems(knowledge, now), *inventory_problems(knowledge, now)]
+        # Why it is not known how things stand now.
+        self.blind = [*_tracking_problems(knowledge, now), *inventory_problems(knowledge, now)]
         if knowledge.source == "server":
-            stale += audit_problems(knowledge.settings)
-        self.current = not stale
-        self.problems = [*stale, *_coverage_problems(knowledge, self.coverage, terms)]
+            self.blind += audit_problems(knowledge.settings)
+        self.problems = [*self.blind, *_coverage_problems(knowledge, self.coverage, terms)]
         self._matcher = AccountMatcher(
             (account.row for account in knowledge.accounts if not account.is_role),
             knowledge.settings.get("skip_name_resolve", "").upper() in ("ON", "1"),
@@ -4803,26 +4790,24 @@ class _Assessment:
     def _lay_on_rows(self, item: Evidence) -> None:
         """Note the evidence for every account row that it may tell of."""
         kind, user, host, first, last, _ = item
-        if self.now < last <= self.now + CLOCK_SLACK:
-            last = self.now
-        rows: tuple[AccountRow, ...] = (AccountRow(user, host),)
-        certain = True
         if kind == "proxied":
-            pass
+            rows, certain = Match((AccountRow(user, host),), True)
+            host = b""
         elif kind == "user statistics":
             rows, certain = self._matcher.named(user)
         else:
-            rows, certain = self._rows(user, host, item.last_seen)
+            rows, certain = self._rows(user, host, last)
+            self.unmatched += not rows
         if kind in ("imported", "earlier session"):
             # The Go program also counted lines that were no logins; and the record of a session's end alone may be
             # forged.
             certain = False
         elif not certain:
             kind = f"possible {kind}"
-        found = Evidence(kind, user, b"" if kind == "proxied" else host, first, last, certain)
+        if self.now < last <= self.now + CLOCK_SLACK:
+            last = self.now
         for row in rows:
-            self._use.setdefault(row, []).append(found)
-        self.unmatched += not rows and item.kind != "user statistics"
+            self._use.setdefault(row, []).append(Evidence(kind, user, host, first, last, certain))
 
     def account(self, account: Account) -> AccountVerdict:
         """Assess one account."""
@@ -4898,7 +4883,7 @@ class _Assessment:
             "role": account.is_role,
             "system account": account.user in SYSTEM_USERS,
             "conntracker's own account": knowledge.own_account == row,
-            f"definer of {objects} object" + "s" * (objects != 1): objects,
+            f"definer of {_number_of(objects, 'object')}": objects,
             "excluded": any(excluded(row, pattern) for pattern in self.terms.excludes),
             "named by a suspect record": row in self._suspected,
             "the server was not asked": knowledge.source != "server",
@@ -4915,21 +4900,12 @@ class _Assessment:
         days = (self.now - since) // DAY
         stage = f"locked {days} days"
         if asked:
-            clients = {item.host for item in asked}
-            stage += (
-                f", asked for from {len(clients)} client{'s' * (len(clients) != 1)}, last {_use_in_words(asked[0])}"
-            )
-        long = days >= self.terms.drop_after
-        watched = (
-            bool(self.coverage.intervals)
-            and self.coverage.intervals[0].began <= since
-            and not self.coverage.holes_since(since)
-        )
-        reasons = inventory_problems(self.knowledge, self.now), _tracking_problems(self.knowledge, self.now)
-        current = not any(True for _ in itertools.chain(*reasons, audit_problems(self.knowledge.settings)))
+            clients = len({item.host for item in asked})
+            stage += f", asked for from {_number_of(clients, 'client')}, last {_use_in_words(asked[0])}"
+        watched = bool(self.coverage.intervals) and not self.coverage.holes_since(since)
         change = self._nameless_changes(account.user).get(account.row)
-        unsure = change is not None and change.last_seen >= since
-        return long and not asked and watched and current and not keep and not unsure, stage
+        wanted = bool(asked or keep or (change and change.last_seen >= since))
+        return days >= self.terms.drop_after and watched and not wanted and not self.blind, stage
 
 
 def excluded(row: AccountRow, pattern: str) -> bool:
@@ -4948,6 +4924,10 @@ def _use_in_words(item: Evidence) -> str:
     client = f" from {visible(item.host)}" if item.host else ""
     other = "" if item.certain else f" as {visible(item.user) or 'anonymous'}"
     return f"{item.kind} {_day(item.last_seen)}{client}{other}"
+
+
+def _number_of(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _day(instant: Optional[int]) -> str:
