@@ -4252,11 +4252,10 @@ class AccountMatcher:
         # Servers before 12.0.1 log no port.
         self._ports = re.match(r"(?:5|10|11)\.", server_version) is None
         self._by_user: dict[bytes, list[AccountRow]] = {}
-        self._patterns: dict[bytes, HostPattern] = {}
         for row in rows:
             self._by_user.setdefault(row.user, []).append(row)
-            if row.host not in self._patterns:
-                self._patterns[row.host] = HostPattern(row.host)
+        hosts = {row.host for mine in self._by_user.values() for row in mine}
+        self._patterns = {host: HostPattern(host) for host in hosts}
         # The audit plugin cuts a long name: it logs the first bytes, then the length's low byte.
         cut, long = (64, 64) if old else (132, 133)
         self._logged_as: dict[bytes, list[bytes]] = {}
@@ -4267,11 +4266,10 @@ class AccountMatcher:
 
     def match(self, user: bytes, client_host: bytes, seen: Optional[int] = None) -> Match:
         """Return the rows for a login at the instant `seen`; an empty client host stands for any host."""
-        long_names = self._logged_as.get(user, [])
-        rows: dict[AccountRow, None] = {}
-        for name in (*long_names, user):
-            for host in _readings_of(client_host.lower()) if self._ports else (client_host.lower(),):
-                rows.update(dict.fromkeys(self._possible(name, host, seen)))
+        long_names, host = self._logged_as.get(user, []), client_host.lower()
+        readings = _readings_of(host) if self._ports else (host,)
+        asked = itertools.product((*long_names, user), readings)
+        rows = dict.fromkeys(row for name, host in asked for row in self._possible(name, host, seen))
         return Match(tuple(rows), len(rows) == 1 and not long_names)
 
     def named(self, user: bytes) -> Match:
@@ -4314,11 +4312,10 @@ class AccountMatcher:
             pattern = self._patterns[row.host]
             covered = row.host in hosts or any(map(pattern.within, nets))
             candidates.append((row, pattern, not covered and pattern.may_match_hidden_address()))
-            if row in self._appeared:
-                continue
-            hosts.add(row.host)
-            if pattern.net:
-                nets.append(pattern)
+            if row not in self._appeared:
+                hosts.add(row.host)
+                if pattern.net:
+                    nets.append(pattern)
         return candidates
 
 
@@ -4330,8 +4327,8 @@ def load_accounts_file(path: str, now: int) -> Inventory:
     try:
         with open(path, "rb") as file:
             data = json.loads(file.read().decode("utf-8"))
-        server, listed = _members(data, ("server", dict, {}), ("accounts", list, ...))
-        version, skip = _members(server, ("version", str, ""), ("skip_name_resolve", bool, False))
+        server, listed = _member(data, "server", dict, {}), _member(data, "accounts", list)
+        version, skip = _member(server, "version", str, ""), _member(server, "skip_name_resolve", bool, False)
         settings = {"version": version, "skip_name_resolve": "ON" if skip else "OFF"}
         return Inventory("file", now, _accounts_of_file(listed), settings)
     except OSError as error:
@@ -4358,27 +4355,25 @@ def _accounts_of_file(listed: Sequence[Any]) -> tuple[Account, ...]:
 
 
 def _account_of_file(item: Any) -> Account:
-    flags = (("is_role", bool, False), ("locked", bool, None), ("expired", bool, None))
-    texts = (("user", str, ...), ("host", str, ...), ("plugin", str, ""), ("known_since", str, ""))
-    user, host, plugin, since, is_role, locked, expired = _members(item, *texts, *flags)
+    user, host = _member(item, "user", str), _member(item, "host", str)
+    plugin, since = _member(item, "plugin", str, ""), _member(item, "known_since", str, "")
+    is_role = _member(item, "is_role", bool, False)
+    locked, expired = _member(item, "locked", bool, None), _member(item, "expired", bool, None)
     host = "" if is_role else host.lower() or "%"
     known_since = _instant(since) if since else None
     return Account(user.encode(), host.encode(), is_role, locked, expired, plugin, known_since)
 
 
-def _members(data: Any, *wanted: tuple[str, type, Any]) -> list[Any]:
-    """Return members of a JSON object by name, type and default (`...`: there is none); null counts as absent."""
+def _member(data: Any, name: str, kind: type, default: Any = ...) -> Any:
+    """Return a member of a JSON object; null counts as absent, which is an error if there is no default."""
     if not isinstance(data, dict):
         raise InventoryError("an object {...} is needed")
-    values = []
-    for name, kind, default in wanted:
-        value = default if data.get(name) is None else data[name]
-        if value is ...:
-            raise InventoryError(f"'{name}' is missing")
-        if value is not default and not isinstance(value, kind):
-            raise InventoryError(f"'{name}' must be a {kind.__name__}, not {type(value).__name__}")
-        values.append(value)
-    return values
+    value = data.get(name)
+    if value is None and default is ...:
+        raise InventoryError(f"'{name}' is missing")
+    if value is not None and not isinstance(value, kind):
+        raise InventoryError(f"'{name}' must be a {kind.__name__}, not {type(value).__name__}")
+    return default if value is None else value
 
 
 def _instant(text: str) -> int:
