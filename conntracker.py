@@ -5498,12 +5498,10 @@ def fleet_sql(data: Mapping[str, Any], group: Mapping[str, Any]) -> str:
 # On a screen the accounts are laid out as grids, so that the browser skips what is not on the screen
 # (content-visibility does nothing for rows of a table), and a narrow screen shows cards. On paper they are a table.
 PAGE_STYLE = """
-:root { --ink: #1c2126; --soft: #59626b; --line: #dfe2e6; --paper: #fff; --shade: #edeff2; --link: #0b5cb8;
-  --good: #2f7f5e; --warn: #8f5500; --bad: #b42b22; --gone: #dd9a94; }
-@media screen and (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7ea; --soft: #a3acb5; --line: #31373d; --paper: #15181b; --shade: #292e34; --link: #82baff;
-    --good: #4fa57f; --warn: #dca048; --bad: #ee8379; --gone: #8d4a45; }
-}
+:root { color-scheme: light dark; --ink: light-dark(#1c2126, #e4e7ea); --soft: light-dark(#59626b, #a3acb5);
+  --line: light-dark(#dfe2e6, #31373d); --paper: light-dark(#fff, #15181b); --shade: light-dark(#edeff2, #292e34);
+  --link: light-dark(#0b5cb8, #82baff); --good: light-dark(#2f7f5e, #4fa57f); --warn: light-dark(#8f5500, #dca048);
+  --bad: light-dark(#b42b22, #ee8379); --gone: light-dark(#dd9a94, #8d4a45); }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2rem clamp(1rem, 3vw, 3rem) 4rem; max-width: 96rem; color: var(--ink);
   background: var(--paper); font: 0.9375rem/1.45 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
@@ -5581,9 +5579,9 @@ button::after { content: " \\2195" / ""; }
   .grouped td:nth-child(2)::before { content: "group "; }
 }
 @media print {
-  @page { size: A4 landscape; margin: 12mm; }
-  @page { @bottom-right { content: counter(page) " / " counter(pages); font-size: 8pt; } }
-  :root { font-size: 9.5pt; }
+  @page { size: A4 landscape; margin: 12mm;
+    @bottom-right { content: counter(page) " / " counter(pages); font-size: 8pt; } }
+  :root { color-scheme: light; font-size: 9.5pt; }
   body { max-width: none; padding: 0; }
   h2 { break-after: avoid; }
   tr, li { break-inside: avoid; }
@@ -5682,7 +5680,6 @@ def html_report(data: Mapping[str, Any]) -> str:
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}; base-uri 'none'; form-action 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
 <title>{_inert(data["sentence"])}</title>
 <style>{style}</style>
