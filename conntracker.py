@@ -5495,7 +5495,7 @@ def fleet_sql(data: Mapping[str, Any], group: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-# On a screen the accounts are laid out as grids, so that the browser skips what is not on the screen
+# On a screen tables are laid out as grids, so that the browser skips what is not on the screen
 # (content-visibility does nothing for rows of a table), and a narrow screen shows cards. On paper they are a table.
 PAGE_STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1c2126, #e4e7ea); --soft: light-dark(#59626b, #a3acb5);
@@ -5524,7 +5524,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.3rem 1.5rem; 
 .against li { margin-bottom: 0.3rem; }
 .against li::marker { content: "\\25b8\\00a0\\00a0"; color: var(--bad); }
 
-.mark, .coverage td:last-child { white-space: nowrap; }
+.mark, .share { white-space: nowrap; }
 .mark::before { content: ""; display: inline-block; width: 0.75em; height: 0.75em; margin-right: 0.5em;
   border: 0.15em var(--edge, solid); border-radius: 50%; background: var(--fill, none); color: var(--dot);
   vertical-align: -0.1em; }
@@ -5559,23 +5559,23 @@ button::after { content: " \\2195" / ""; }
 #shown { align-self: end; padding-bottom: 0.4rem; }
 
 @media screen {
-  #accounts, #accounts :is(caption, thead, tbody) { display: block; }
-  #accounts tr { display: grid; column-gap: 1.2rem; grid-template-columns: 2.2fr 9.5rem 2.8fr 9rem 3fr; }
-  #accounts.grouped tr { grid-template-columns: 2.2fr 1fr 9.5rem 2.8fr 9rem 3fr; }
-  #accounts :is(th, td) { min-width: 0; padding-right: 0; }
+  table { --columns: 19.8rem 1fr 4.3rem; }
+  #accounts { --columns: 2.2fr 9.5rem 2.8fr 9rem 3fr; }
+  #accounts.grouped { --columns: 2.2fr 1fr 9.5rem 2.8fr 9rem 3fr; }
+  table, caption, thead, tbody { display: block; }
+  tr { display: grid; column-gap: 1.2rem; grid-template-columns: var(--columns); }
+  th, td { min-width: 0; padding-right: 0; }
   #accounts thead { position: sticky; top: 0; z-index: 1; background: var(--paper); }
   #accounts tbody tr { content-visibility: auto; contain-intrinsic-size: auto 4.6rem; }
 }
-.coverage th:first-child { width: 21rem; }  .coverage th:last-child { width: 5.5rem; }
 @media screen and (max-width: 60rem) {
-  .coverage :is(table, thead, tbody) { display: block; }
-  .coverage tr, #accounts tbody tr:nth-child(n) {
-    display: grid; grid-template-columns: minmax(0, 1fr) auto; padding: 0.5rem 0; }
-  .coverage :is(th, td), #accounts tbody :is(th, td) { grid-column: 1 / -1; width: auto; padding: 0.1rem 0; }
-  .coverage tbody th, #accounts tbody th { grid-column: 1; }
-  .coverage tbody td:last-child, #accounts tbody .mark { grid-area: 1 / 2; }
-  #accounts td:empty, thead th:not(:has(button, .scale)) { display: none; }
-  #accounts thead tr:nth-child(n) { display: flex; flex-wrap: wrap; }
+  thead tr { display: flex; flex-wrap: wrap; }
+  th:has(.scale) { flex: 1; }
+  tbody tr { grid-template-columns: minmax(0, 1fr) auto; padding: 0.5rem 0; }
+  tbody :is(th, td) { padding: 0.1rem 0; }
+  tbody td { grid-column: 1 / -1; }
+  tbody :is(.mark, .share) { grid-area: 1 / 2; }
+  td:empty, thead th:not(:has(button, .scale)) { display: none; }
   .grouped td:nth-child(2)::before { content: "group "; }
 }
 @media print {
@@ -5587,6 +5587,7 @@ button::after { content: " \\2195" / ""; }
   tr, li { break-inside: avoid; }
   label, button::after { display: none; }
   button { display: contents; } /* Chromium repeats no button on the next page */
+  .coverage th:first-child { width: 21rem; }  .coverage th:last-child { width: 5.5rem; }
   #accounts thead th:is(:nth-last-child(2), :nth-last-child(4)) { width: 10.5rem; }
   ::details-content { display: block; content-visibility: visible; }
 }
@@ -5778,7 +5779,7 @@ def _coverage(data: Mapping[str, Any], span: "_Span") -> Iterator[str]:
         facts += ["its group's SQL runs here" * (server["name"] in runs_sql), "serves no clients" * server["ignored"]]
         share = f"{int(server['watched_share'] * 1000) / 10:g} %"  # rounded down: 100 % is all of it
         yield f'<tr><th scope="row"><bdi>{_inert(server["name"])}</bdi>{_small(", ".join(filter(None, facts)))}</th>'
-        yield f"<td>{_strip(server, span, data['problems'])}</td><td>{share}</td></tr>"
+        yield f'<td>{_strip(server, span, data["problems"])}</td><td class="share">{share}</td></tr>'
     yield "</tbody>\n</table>\n</section>"
 
 
