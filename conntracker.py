@@ -5666,14 +5666,15 @@ def html_report(data: Mapping[str, Any]) -> str:
     The accounts stand in the order given, which is most actionable first.
     """
     window = _Span(_seconds(data["window_start"]), _seconds(data["generated_at"]))
-    grounds = _grounds(data, window)
+    # A time line: the window is its right two thirds.
+    line = _Span(window.began - (window.ended - window.began) // 2, window.ended)
+    grounds = _grounds(data, window, line)
     names = {servers: f"ground{number}" for number, servers in enumerate(grounds)}
-    style = PAGE_STYLE + "".join(
-        f".{names[servers]} {{ background: {ground}; }}\n" for servers, ground in grounds.items()
-    )
+    rules = (f".{names[servers]} {{ background: {ground}; }}\n" for servers, ground in grounds.items())
+    style = PAGE_STYLE + "".join(rules)
     # Whatever a name may hold: nothing but this style and this script takes effect, and no request is made.
     policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(PAGE_SCRIPT)}; img-src data:"
-    sections = "\n".join([*_page_head(data), *_coverage(data, window), *_account_table(data, window, names)])
+    sections = "\n".join([*_page_head(data), *_coverage(data, window), *_account_table(data, line, names)])
     # The empty icon keeps browsers from requesting one.
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -5724,15 +5725,11 @@ def _seconds(stamp: str) -> int:
     return int(datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() if "T" in stamp else float(stamp))
 
 
-class _Span:
+class _Span(NamedTuple):
     """A stretch of time, drawn from left to right; what lies outside it is drawn at its edge."""
 
-    def __init__(self, began: int, ended: int) -> None:
-        self.began, self.ended = began, ended
-
-    def with_past(self) -> "_Span":
-        """Return the stretch of a time line, of which the window is the right two thirds."""
-        return _Span(self.began - (self.ended - self.began) // 2, self.ended)
+    began: int
+    ended: int
 
     def place(self, instant: int) -> float:
         """Return the place of an instant in percent."""
@@ -5758,7 +5755,7 @@ def _page_head(data: Mapping[str, Any]) -> Iterator[str]:
     yield "</section>"
 
 
-def _coverage(data: Mapping[str, Any], span: "_Span") -> Iterator[str]:
+def _coverage(data: Mapping[str, Any], span: _Span) -> Iterator[str]:
     """Draw what of the window was watched: a strip per server, with the reasons as titles and as text below."""
     runs_sql = {group["run_on"] for group in data.get("groups", ())}
     yield '<section class="coverage" aria-labelledby="coverage">\n<h2 id="coverage">What was watched</h2>'
@@ -5783,7 +5780,7 @@ def _coverage(data: Mapping[str, Any], span: "_Span") -> Iterator[str]:
     yield "</tbody>\n</table>\n</section>"
 
 
-def _strip(server: Mapping[str, Any], span: "_Span", said: Collection[str]) -> str:
+def _strip(server: Mapping[str, Any], span: _Span, said: Collection[str]) -> str:
     bars = [span.bar(span.began, span.ended, "hole", "not watched")]
     lines = [text for text in server["problems"] if not any(problem.endswith(text) for problem in said)]
     lines += server["notes"]
@@ -5815,30 +5812,28 @@ def _servers_of(account: Mapping[str, Any]) -> tuple[str, ...]:
     return (account["group"], *account["servers"])
 
 
-def _grounds(data: Mapping[str, Any], window: "_Span") -> dict[tuple[str, ...], str]:
+def _grounds(data: Mapping[str, Any], window: _Span, line: _Span) -> dict[tuple[str, ...], str]:
     """Return the backgrounds of the time lines: the window, and what of it was not watched on the account's servers."""
-    span = window.with_past()
     grounds = dict.fromkeys(map(_servers_of, data["accounts"]), "")
     for group, *names in grounds:
         servers = [s for s in data["servers"] if s["name"] in names or (s["missing"] and s["group"] == group)]
         stops = "#0000 33.3%"
         for began, ended in sorted({hole for server in servers for hole in _not_watched(server, window)}):
-            left, right = span.place(began), span.place(ended)
+            left, right = line.place(began), line.place(ended)
             # A stop at 0 stands at the one before it; so do those that overlap.
             stops += f", var(--shade) 0 {left:g}%, var(--gone) 0 {max(right, left + 1):g}%"
         grounds[(group, *names)] = f"linear-gradient(90deg, {stops}, var(--shade) 0)"
     return grounds
 
 
-def _not_watched(server: Mapping[str, Any], window: "_Span") -> Iterator[tuple[int, int]]:
+def _not_watched(server: Mapping[str, Any], window: _Span) -> Iterator[tuple[int, int]]:
     """Return what is neither proven, stated nor tolerated; the time since the last run is not a hole."""
     known = [*server["watched"], *(hole for hole in server["holes"] if hole["tolerated"])]
     spans = sorted((_seconds(item["began"]), _seconds(item["ended"])) for item in known)
     return uncovered(window.began, spans, window.ended, DAY)
 
 
-def _account_table(data: Mapping[str, Any], window: "_Span", grounds: Mapping[tuple[str, ...], str]) -> Iterator[str]:
-    span = window.with_past()
+def _account_table(data: Mapping[str, Any], span: _Span, grounds: Mapping[tuple[str, ...], str]) -> Iterator[str]:
     groups = sorted({account["group"] for account in data["accounts"]})
     grouped = len(groups) > 1
     known = {*data["problems"], *(problem for server in data["servers"] for problem in server["problems"])}
@@ -5866,7 +5861,7 @@ def _filters(groups: list[str]) -> str:
     return f'{text}\n<p id="shown" role="status"></p>\n</div>'
 
 
-def _time_line(account: Mapping[str, Any], span: "_Span") -> str:
+def _time_line(account: Mapping[str, Any], span: _Span) -> str:
     if not account["last_seen"]:
         return ""
     last = _seconds(account["last_seen"])
