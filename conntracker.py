@@ -4113,11 +4113,10 @@ class AccountMatcher:
         # Servers before 12.0.1 log no port.
         self._ports = re.match(r"(?:5|10|11)\.", server_version) is None
         self._by_user: dict[bytes, list[AccountRow]] = {}
-        self._patterns: dict[bytes, HostPattern] = {}
         for row in rows:
             self._by_user.setdefault(row.user, []).append(row)
-            if row.host not in self._patterns:
-                self._patterns[row.host] = HostPattern(row.host)
+        hosts = {row.host for mine in self._by_user.values() for row in mine}
+        self._patterns = {host: HostPattern(host) for host in hosts}
         # The audit plugin cuts a long name: it logs the first bytes, then the length's low byte.
         cut, long = (64, 64) if old else (132, 133)
         self._logged_as: dict[bytes, list[bytes]] = {}
@@ -4128,11 +4127,10 @@ class AccountMatcher:
 
     def match(self, user: bytes, client_host: bytes, seen: Optional[int] = None) -> Match:
         """Return the rows for a login at the instant `seen`; an empty client host stands for any host."""
-        long_names = self._logged_as.get(user, [])
-        rows: dict[AccountRow, None] = {}
-        for name in (*long_names, user):
-            for host in _readings_of(client_host.lower()) if self._ports else (client_host.lower(),):
-                rows.update(dict.fromkeys(self._possible(name, host, seen)))
+        long_names, host = self._logged_as.get(user, []), client_host.lower()
+        readings = _readings_of(host) if self._ports else (host,)
+        asked = itertools.product((*long_names, user), readings)
+        rows = dict.fromkeys(row for name, host in asked for row in self._possible(name, host, seen))
         return Match(tuple(rows), len(rows) == 1 and not long_names)
 
     def named(self, user: bytes) -> Match:
@@ -4175,11 +4173,10 @@ class AccountMatcher:
             pattern = self._patterns[row.host]
             covered = row.host in hosts or any(map(pattern.within, nets))
             candidates.append((row, pattern, not covered and pattern.may_match_hidden_address()))
-            if row in self._appeared:
-                continue
-            hosts.add(row.host)
-            if pattern.net:
-                nets.append(pattern)
+            if row not in self._appeared:
+                hosts.add(row.host)
+                if pattern.net:
+                    nets.append(pattern)
         return candidates
 
 
@@ -4191,8 +4188,8 @@ def load_accounts_file(path: str, now: int) -> Inventory:
     try:
         with open(path, "rb") as file:
             data = json.loads(file.read().decode("utf-8"))
-        server, listed = _members(data, ("server", dict, {}), ("accounts", list, ...))
-        version, skip = _members(server, ("version", str, ""), ("skip_name_resolve", bool, False))
+        server, listed = _member(data, "server", dict, {}), _member(data, "accounts", list)
+        version, skip = _member(server, "version", str, ""), _member(server, "skip_name_resolve", bool, False)
         settings = {"version": version, "skip_name_resolve": "ON" if skip else "OFF"}
         return Inventory("file", now, _accounts_of_file(listed), settings)
     except OSError as error:
@@ -4219,27 +4216,25 @@ def _accounts_of_file(listed: Sequence[Any]) -> tuple[Account, ...]:
 
 
 def _account_of_file(item: Any) -> Account:
-    flags = (("is_role", bool, False), ("locked", bool, None), ("expired", bool, None))
-    texts = (("user", str, ...), ("host", str, ...), ("plugin", str, ""), ("known_since", str, ""))
-    user, host, plugin, since, is_role, locked, expired = _members(item, *texts, *flags)
+    user, host = _member(item, "user", str), _member(item, "host", str)
+    plugin, since = _member(item, "plugin", str, ""), _member(item, "known_since", str, "")
+    is_role = _member(item, "is_role", bool, False)
+    locked, expired = _member(item, "locked", bool, None), _member(item, "expired", bool, None)
     host = "" if is_role else host.lower() or "%"
     known_since = _instant(since) if since else None
     return Account(user.encode(), host.encode(), is_role, locked, expired, plugin, known_since)
 
 
-def _members(data: Any, *wanted: tuple[str, type, Any]) -> list[Any]:
-    """Return members of a JSON object by name, type and default (`...`: there is none); null counts as absent."""
+def _member(data: Any, name: str, kind: type, default: Any = ...) -> Any:
+    """Return a member of a JSON object; null counts as absent, which is an error if there is no default."""
     if not isinstance(data, dict):
         raise InventoryError("an object {...} is needed")
-    values = []
-    for name, kind, default in wanted:
-        value = default if data.get(name) is None else data[name]
-        if value is ...:
-            raise InventoryError(f"'{name}' is missing")
-        if value is not default and not isinstance(value, kind):
-            raise InventoryError(f"'{name}' must be a {kind.__name__}, not {type(value).__name__}")
-        values.append(value)
-    return values
+    value = data.get(name)
+    if value is None and default is ...:
+        raise InventoryError(f"'{name}' is missing")
+    if value is not None and not isinstance(value, kind):
+        raise InventoryError(f"'{name}' must be a {kind.__name__}, not {type(value).__name__}")
+    return default if value is None else value
 
 
 def _instant(text: str) -> int:
@@ -4380,47 +4375,44 @@ def visible_account(row: AccountRow) -> str:
     return f"{visible(row.user)}@{visible(row.host)}"
 
 
+def uncovered(at: int, stretches: Iterable[tuple[int, int]], ended: int, slack: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield what no stretch covers between two instants; the stretches come in order.
+
+    A last part of up to `slack` seconds is not yielded.
+    """
+    for began, until in stretches:
+        if began > at:
+            yield at, began
+        at = max(at, until)
+    if ended - at > slack:
+        yield at, ended
+
+
 class Coverage:
     """For which part of the window it is shown that no login was missed."""
 
     def __init__(self, knowledge: Knowledge, now: int, terms: Terms) -> None:
         self.now, self.start, self.tolerated_seconds = now, now - terms.days * DAY, terms.tolerated
-        proven = list(knowledge.watched) if knowledge.source == "server" else []
-        first = knowledge.first_heartbeat if knowledge.source == "server" else knowledge.last_run
-        stated = terms.stated_since
         self.gaps = knowledge.gaps
-        if stated is not None and first is not None and stated < first and knowledge.source != "none":
-            proven = [*self._without_gaps(stated, first), *proven]
-        self.intervals = sorted(proven)
-        self.until = max((one.ended for one in proven), default=None)
+        asked = knowledge.source == "server"
+        proven = knowledge.watched if asked else ()
+        stated: list[Watched] = []
+        first = knowledge.first_heartbeat if asked else knowledge.last_run
+        if terms.stated_since is not None and first is not None and knowledge.source != "none":
+            lost = [gap[:2] for gap in self.gaps if gap.began < first]
+            stated = [Watched(*span, STATED) for span in uncovered(terms.stated_since, lost, first)]
+        self.intervals = sorted([*proven, *stated])
         self.holes = self.holes_since(self.start)
-
-    def _without_gaps(self, began: int, ended: int) -> Iterator[Watched]:
-        """Yield what was stated, without what is known to be lost."""
-        for gap in self.gaps:
-            if gap.began < ended and gap.ended > began:
-                if gap.began > began:
-                    yield Watched(began, gap.began, STATED)
-                began = max(began, gap.ended)
-        if began < ended:
-            yield Watched(began, ended, STATED)
-
-    def _holes(self, at: int) -> Iterator[Gap]:
-        for one in self.intervals:
-            if one.began > at:
-                yield self._hole(at, one.began)
-            at = max(at, one.ended)
-        # The time since the last run is not a hole: the next one will prove it.
-        if self.now - at > FRESH_SECONDS:
-            yield self._hole(at, self.now)
-
-    def _hole(self, began: int, ended: int) -> Gap:
-        reasons = [gap.reason for gap in self.gaps if gap.began < ended and gap.ended > began]
-        return Gap(began, ended, "; ".join(dict.fromkeys(reasons)))
 
     def holes_since(self, start: int) -> list[Gap]:
         """Return the times since an instant that are not watched."""
-        return list(self._holes(start))
+        # The time since the last run is not a hole: the next one will prove it.
+        spans = uncovered(start, [one[:2] for one in self.intervals], self.now, FRESH_SECONDS)
+        return [Gap(began, ended, self._reasons(began, ended)) for began, ended in spans]
+
+    def _reasons(self, began: int, ended: int) -> str:
+        reasons = [gap.reason for gap in self.gaps if gap.began < ended and gap.ended > began]
+        return "; ".join(dict.fromkeys(reasons))
 
     @property
     def unwatched(self) -> int:
@@ -4442,11 +4434,6 @@ class Coverage:
         """The share of the window that is watched by the operator's word."""
         stated = (one for one in self.intervals if one.proof == STATED)
         return sum(max(0, one.ended - max(one.began, self.start)) for one in stated) / max(1, self.now - self.start)
-
-    @property
-    def since(self) -> Optional[int]:
-        """Since when there is no hole up to now."""
-        return max((hole.ended for hole in self.holes), default=self.start) if self.intervals else None
 
 
 class Report(NamedTuple):
@@ -4500,30 +4487,8 @@ def assess(knowledge: Knowledge, now: int, terms: Terms = Terms()) -> Report:  #
         )
         knowledge = knowledge._replace(accounts=tuple(itertools.starmap(Account, names)))
     case = _Assessment(knowledge, now, terms)
-    accounts = tuple(sorted(map(case.account, knowledge.accounts), key=_most_actionable))
-    notes = []
-    if knowledge.source == "file":
-        notes.append("accounts taken from a file; not checked: open sessions, definers, audit settings")
-    elif knowledge.source == "none":
-        notes.append("no list of accounts: the hosts shown are the clients', and accounts never seen are not listed")
-    elif knowledge.definers is None:
-        notes.append("not checked: definers of routines, views, triggers and events")
-    if case.unmatched:
-        notes.append(f"logins of {case.unmatched} (user, client host) pairs match no account that exists now")
-    notes += [f"the exclude pattern {visible_text(pattern)} matches no account" for pattern in case.idle_excludes()]
-    notes += notes_of_coverage(case.coverage)
-    return Report(now, terms, knowledge, case.coverage, accounts, tuple(case.problems), tuple(notes))
-
-
-def notes_of_coverage(coverage: Coverage) -> Iterator[str]:
-    """Yield what the coverage rests on besides proof, and what was seen in passing."""
-    if coverage.holes and coverage.is_whole:
-        yield f"{coverage.unwatched // 60} minutes of the window were not watched; that is tolerated (TolerateHoles)"
-    stated = [one for one in coverage.intervals if one.proof == STATED]
-    if stated:
-        yield f"watched from {_day(stated[0].began)} to {_day(stated[-1].ended)}: {STATED} (WatchedSince)"
-    taken = {one.detail for one in coverage.intervals if one.detail and one.ended > coverage.start}
-    yield from sorted(taken)[:3]
+    accounts = sorted(map(case.account, knowledge.accounts), key=_most_actionable)
+    return Report(now, terms, knowledge, case.coverage, tuple(accounts), tuple(case.problems), tuple(case.notes()))
 
 
 def _most_actionable(item: AccountVerdict) -> tuple[bool, bool, int, int, bytes, bytes]:
@@ -4548,28 +4513,20 @@ def _tracking_problems(knowledge: Knowledge, now: int) -> Iterator[str]:
 def _coverage_problems(knowledge: Knowledge, coverage: Coverage, terms: Terms) -> Iterator[str]:
     if coverage.is_whole or knowledge.source == "none":
         return
-    reach = (
-        f", nor in the logs before, which reach back to {_day(knowledge.tracking_since)}"
-        if knowledge.tracking_since
-        else ""
-    )
     if not coverage.intervals:
-        how = (
-            "Inventory, or WatchedSince"
-            if knowledge.source == "file"
-            else "two inventories whose own logins are found in the log"
-        )
-        yield f"nothing of the window is proven to be watched (that takes {how}){_why(knowledge.heartbeat_error)}"
+        needed = "two inventories whose own logins are found in the log"
+        if knowledge.source == "file":
+            needed = "Inventory, or WatchedSince"
+        yield f"nothing of the window is proven to be watched (that takes {needed}){_why(knowledge.heartbeat_error)}"
         return
-    since = coverage.since or coverage.now
-    days = (coverage.now - since) // DAY
+    last_hole, tracked = coverage.holes[-1], knowledge.tracking_since
+    since, days = _day(last_hole.ended), (coverage.now - last_hole.ended) // DAY
+    reach = f", nor in the logs before, which reach back to {_day(tracked)}" if tracked else ""
     # Your word counts up to the first heartbeat.
-    helps = terms.stated_since is None and coverage.holes[-1].began < (knowledge.first_heartbeat or coverage.now)
+    helps = terms.stated_since is None and last_hole.began < (knowledge.first_heartbeat or coverage.now)
     word = ", or now by WatchedSince if your word covers it" if helps else ""
-    yield (
-        f"watched without a hole for {days} days, since {_day(since)}: not seen in these{reach};"
-        f" can be decided on {_day(since + terms.days * DAY)}{word}"
-    )
+    when = f"can be decided on {_day(last_hole.ended + terms.days * DAY)}{word}"
+    yield f"watched without a hole for {days} days, since {since}: not seen in these{reach}; {when}"
     for hole in coverage.holes[-3:]:
         yield f"not watched from {_minute(hole.began)} to {_minute(hole.ended)}" + _why(hole.reason)
 
@@ -4604,6 +4561,15 @@ def audit_problems(settings: Mapping[str, str]) -> Iterator[str]:
         yield f"server_audit_events is {visible_text(events)}: logins are not logged"
 
 
+def _unproven(coverage: Coverage) -> Iterator[str]:
+    """Yield what counts as watched without a proof."""
+    if coverage.holes and coverage.is_whole:
+        yield f"{coverage.unwatched // 60} minutes of the window were not watched; that is tolerated (TolerateHoles)"
+    stated = [one for one in coverage.intervals if one.proof == STATED]
+    if stated:
+        yield f"watched from {_day(stated[0].began)} to {_day(stated[-1].ended)}: {STATED} (WatchedSince)"
+
+
 def _why(reason: str) -> str:
     return f" ({visible_text(reason)})" if reason else ""
 
@@ -4615,12 +4581,12 @@ class _Assessment:
         self.knowledge, self.now, self.terms = knowledge, now, terms
         self.start = now - terms.days * DAY
         self.coverage = Coverage(knowledge, now, terms)
-        self.problems = [
-            *_tracking_problems(knowledge, now),
-            *inventory_problems(knowledge, now),
-            *(audit_problems(knowledge.settings) if knowledge.source == "server" else ()),
-            *_coverage_problems(knowledge, self.coverage, terms),
-        ]
+        self.unproven = [*_unproven(self.coverage)]
+        # Why it is not known how things stand now.
+        self.blind = [*_tracking_problems(knowledge, now), *inventory_problems(knowledge, now)]
+        if knowledge.source == "server":
+            self.blind += audit_problems(knowledge.settings)
+        self.problems = [*self.blind, *_coverage_problems(knowledge, self.coverage, terms)]
         self._matcher = AccountMatcher(
             (account.row for account in knowledge.accounts if not account.is_role),
             knowledge.settings.get("skip_name_resolve", "").upper() in ("ON", "1"),
@@ -4647,10 +4613,22 @@ class _Assessment:
             row for item in knowledge.suspects if item.seen >= self.start for row in self._rows(*item).rows
         }
 
-    def idle_excludes(self) -> list[str]:
-        """Return the patterns of Exclude that match no account."""
-        rows = [account.row for account in self.knowledge.accounts]
-        return [pattern for pattern in self.terms.excludes if not any(excluded(row, pattern) for row in rows)]
+    def notes(self) -> Iterator[str]:
+        """Yield what was not checked, does not fit together, or was seen in passing."""
+        knowledge = self.knowledge
+        if knowledge.source == "file":
+            yield "accounts taken from a file; not checked: open sessions, definers, audit settings"
+        elif knowledge.source == "none":
+            yield "no list of accounts: the hosts shown are the clients', and accounts never seen are not listed"
+        elif knowledge.definers is None:
+            yield "not checked: definers of routines, views, triggers and events"
+        if self.unmatched:
+            yield f"logins of {self.unmatched} (user, client host) pairs match no account that exists now"
+        for pattern in self.terms.excludes:
+            if not any(excluded(account.row, pattern) for account in knowledge.accounts):
+                yield f"the exclude pattern {visible_text(pattern)} matches no account"
+        yield from self.unproven
+        yield from sorted({one.detail for one in self.coverage.intervals if one.detail and one.ended > self.start})[:3]
 
     def _rows(self, user: bytes, host: bytes, seen: int) -> Match:
         if self.knowledge.source == "none":
@@ -4660,26 +4638,24 @@ class _Assessment:
     def _lay_on_rows(self, item: Evidence) -> None:
         """Note the evidence for every account row that it may tell of."""
         kind, user, host, first, last, _ = item
-        if self.now < last <= self.now + CLOCK_SLACK:
-            last = self.now
-        rows: tuple[AccountRow, ...] = (AccountRow(user, host),)
-        certain = True
         if kind == "proxied":
-            pass
+            rows, certain = Match((AccountRow(user, host),), True)
+            host = b""
         elif kind == "user statistics":
             rows, certain = self._matcher.named(user)
         else:
-            rows, certain = self._rows(user, host, item.last_seen)
+            rows, certain = self._rows(user, host, last)
+            self.unmatched += not rows
         if kind in ("imported", "earlier session"):
             # The Go program also counted lines that were no logins; and the record of a session's end alone may be
             # forged.
             certain = False
         elif not certain:
             kind = f"possible {kind}"
-        found = Evidence(kind, user, b"" if kind == "proxied" else host, first, last, certain)
+        if self.now < last <= self.now + CLOCK_SLACK:
+            last = self.now
         for row in rows:
-            self._use.setdefault(row, []).append(found)
-        self.unmatched += not rows and item.kind != "user statistics"
+            self._use.setdefault(row, []).append(Evidence(kind, user, host, first, last, certain))
 
     def account(self, account: Account) -> AccountVerdict:
         """Assess one account."""
@@ -4712,11 +4688,10 @@ class _Assessment:
             doubts.insert(0, "its last session may have lasted into the window")
         if doubts:
             return "unknown", doubts
-        basis = [note for note in notes_of_coverage(self.coverage) if "tolerated" in note or STATED in note]
         if past:
-            return "stale", [f"no use since {_day(self.start)}, all of it watched; {last_use}", *basis]
+            return "stale", [f"no use since {_day(self.start)}, all of it watched; {last_use}", *self.unproven]
         since = min(self.start, self.knowledge.tracking_since or self.start)
-        return "never", [f"no use since {_day(since)}, the window all watched", *basis]
+        return "never", [f"no use since {_day(since)}, the window all watched", *self.unproven]
 
     def _doubts(self, account: Account, seen: list[Evidence]) -> Iterator[str]:
         """Yield why this account, without use in the window, cannot be called unused."""
@@ -4756,7 +4731,7 @@ class _Assessment:
             "role": account.is_role,
             "system account": account.user in SYSTEM_USERS,
             "conntracker's own account": knowledge.own_account == row,
-            f"definer of {objects} object" + "s" * (objects != 1): objects,
+            f"definer of {_number_of(objects, 'object')}": objects,
             "excluded": any(excluded(row, pattern) for pattern in self.terms.excludes),
             "named by a suspect record": row in self._suspected,
             "the server was not asked": knowledge.source != "server",
@@ -4773,21 +4748,12 @@ class _Assessment:
         days = (self.now - since) // DAY
         stage = f"locked {days} days"
         if asked:
-            clients = {item.host for item in asked}
-            stage += (
-                f", asked for from {len(clients)} client{'s' * (len(clients) != 1)}, last {_use_in_words(asked[0])}"
-            )
-        long = days >= self.terms.drop_after
-        watched = (
-            bool(self.coverage.intervals)
-            and self.coverage.intervals[0].began <= since
-            and not self.coverage.holes_since(since)
-        )
-        reasons = inventory_problems(self.knowledge, self.now), _tracking_problems(self.knowledge, self.now)
-        current = not any(True for _ in itertools.chain(*reasons, audit_problems(self.knowledge.settings)))
+            clients = len({item.host for item in asked})
+            stage += f", asked for from {_number_of(clients, 'client')}, last {_use_in_words(asked[0])}"
+        watched = bool(self.coverage.intervals) and not self.coverage.holes_since(since)
         change = self._nameless_changes(account.user).get(account.row)
-        unsure = change is not None and change.last_seen >= since
-        return long and not asked and watched and current and not keep and not unsure, stage
+        wanted = bool(asked or keep or (change and change.last_seen >= since))
+        return days >= self.terms.drop_after and watched and not wanted and not self.blind, stage
 
 
 def excluded(row: AccountRow, pattern: str) -> bool:
@@ -4806,6 +4772,10 @@ def _use_in_words(item: Evidence) -> str:
     client = f" from {visible(item.host)}" if item.host else ""
     other = "" if item.certain else f" as {visible(item.user) or 'anonymous'}"
     return f"{item.kind} {_day(item.last_seen)}{client}{other}"
+
+
+def _number_of(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _day(instant: Optional[int]) -> str:
@@ -5378,15 +5348,13 @@ def fleet_sql(data: Mapping[str, Any], group: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-# On a screen the accounts are laid out as grids, so that the browser skips what is not on the screen
+# On a screen tables are laid out as grids, so that the browser skips what is not on the screen
 # (content-visibility does nothing for rows of a table), and a narrow screen shows cards. On paper they are a table.
 PAGE_STYLE = """
-:root { --ink: #1c2126; --soft: #59626b; --line: #dfe2e6; --paper: #fff; --shade: #edeff2; --link: #0b5cb8;
-  --good: #2f7f5e; --warn: #8f5500; --bad: #b42b22; --gone: #dd9a94; }
-@media screen and (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7ea; --soft: #a3acb5; --line: #31373d; --paper: #15181b; --shade: #292e34; --link: #82baff;
-    --good: #4fa57f; --warn: #dca048; --bad: #ee8379; --gone: #8d4a45; }
-}
+:root { color-scheme: light dark; --ink: light-dark(#1c2126, #e4e7ea); --soft: light-dark(#59626b, #a3acb5);
+  --line: light-dark(#dfe2e6, #31373d); --paper: light-dark(#fff, #15181b); --shade: light-dark(#edeff2, #292e34);
+  --link: light-dark(#0b5cb8, #82baff); --good: light-dark(#2f7f5e, #4fa57f); --warn: light-dark(#8f5500, #dca048);
+  --bad: light-dark(#b42b22, #ee8379); --gone: light-dark(#dd9a94, #8d4a45); }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2rem clamp(1rem, 3vw, 3rem) 4rem; max-width: 96rem; color: var(--ink);
   background: var(--paper); font: 0.9375rem/1.45 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
@@ -5409,7 +5377,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.3rem 1.5rem; 
 .against li { margin-bottom: 0.3rem; }
 .against li::marker { content: "\\25b8\\00a0\\00a0"; color: var(--bad); }
 
-.mark, .coverage td:last-child { white-space: nowrap; }
+.mark, .share { white-space: nowrap; }
 .mark::before { content: ""; display: inline-block; width: 0.75em; height: 0.75em; margin-right: 0.5em;
   border: 0.15em var(--edge, solid); border-radius: 50%; background: var(--fill, none); color: var(--dot);
   vertical-align: -0.1em; }
@@ -5444,34 +5412,35 @@ button::after { content: " \\2195" / ""; }
 #shown { align-self: end; padding-bottom: 0.4rem; }
 
 @media screen {
-  #accounts, #accounts :is(caption, thead, tbody) { display: block; }
-  #accounts tr { display: grid; column-gap: 1.2rem; grid-template-columns: 2.2fr 9.5rem 2.8fr 9rem 3fr; }
-  #accounts.grouped tr { grid-template-columns: 2.2fr 1fr 9.5rem 2.8fr 9rem 3fr; }
-  #accounts :is(th, td) { min-width: 0; padding-right: 0; }
+  table { --columns: 19.8rem 1fr 4.3rem; }
+  #accounts { --columns: 2.2fr 9.5rem 2.8fr 9rem 3fr; }
+  #accounts.grouped { --columns: 2.2fr 1fr 9.5rem 2.8fr 9rem 3fr; }
+  table, caption, thead, tbody { display: block; }
+  tr { display: grid; column-gap: 1.2rem; grid-template-columns: var(--columns); }
+  th, td { min-width: 0; padding-right: 0; }
   #accounts thead { position: sticky; top: 0; z-index: 1; background: var(--paper); }
   #accounts tbody tr { content-visibility: auto; contain-intrinsic-size: auto 4.6rem; }
 }
-.coverage th:first-child { width: 21rem; }  .coverage th:last-child { width: 5.5rem; }
 @media screen and (max-width: 60rem) {
-  .coverage :is(table, thead, tbody) { display: block; }
-  .coverage tr, #accounts tbody tr:nth-child(n) {
-    display: grid; grid-template-columns: minmax(0, 1fr) auto; padding: 0.5rem 0; }
-  .coverage :is(th, td), #accounts tbody :is(th, td) { grid-column: 1 / -1; width: auto; padding: 0.1rem 0; }
-  .coverage tbody th, #accounts tbody th { grid-column: 1; }
-  .coverage tbody td:last-child, #accounts tbody .mark { grid-area: 1 / 2; }
-  #accounts td:empty, thead th:not(:has(button, .scale)) { display: none; }
-  #accounts thead tr:nth-child(n) { display: flex; flex-wrap: wrap; }
+  thead tr { display: flex; flex-wrap: wrap; }
+  th:has(.scale) { flex: 1; }
+  tbody tr { grid-template-columns: minmax(0, 1fr) auto; padding: 0.5rem 0; }
+  tbody :is(th, td) { padding: 0.1rem 0; }
+  tbody td { grid-column: 1 / -1; }
+  tbody :is(.mark, .share) { grid-area: 1 / 2; }
+  td:empty, thead th:not(:has(button, .scale)) { display: none; }
   .grouped td:nth-child(2)::before { content: "group "; }
 }
 @media print {
-  @page { size: A4 landscape; margin: 12mm; }
-  @page { @bottom-right { content: counter(page) " / " counter(pages); font-size: 8pt; } }
-  :root { font-size: 9.5pt; }
+  @page { size: A4 landscape; margin: 12mm;
+    @bottom-right { content: counter(page) " / " counter(pages); font-size: 8pt; } }
+  :root { color-scheme: light; font-size: 9.5pt; }
   body { max-width: none; padding: 0; }
   h2 { break-after: avoid; }
   tr, li { break-inside: avoid; }
   label, button::after { display: none; }
   button { display: contents; } /* Chromium repeats no button on the next page */
+  .coverage th:first-child { width: 21rem; }  .coverage th:last-child { width: 5.5rem; }
   #accounts thead th:is(:nth-last-child(2), :nth-last-child(4)) { width: 10.5rem; }
   ::details-content { display: block; content-visibility: visible; }
 }
@@ -5550,14 +5519,15 @@ def html_report(data: Mapping[str, Any]) -> str:
     The accounts stand in the order given, which is most actionable first.
     """
     window = _Span(_seconds(data["window_start"]), _seconds(data["generated_at"]))
-    grounds = _grounds(data, window)
+    # A time line: the window is its right two thirds.
+    line = _Span(window.began - (window.ended - window.began) // 2, window.ended)
+    grounds = _grounds(data, window, line)
     names = {servers: f"ground{number}" for number, servers in enumerate(grounds)}
-    style = PAGE_STYLE + "".join(
-        f".{names[servers]} {{ background: {ground}; }}\n" for servers, ground in grounds.items()
-    )
+    rules = (f".{names[servers]} {{ background: {ground}; }}\n" for servers, ground in grounds.items())
+    style = PAGE_STYLE + "".join(rules)
     # Whatever a name may hold: nothing but this style and this script takes effect, and no request is made.
     policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(PAGE_SCRIPT)}; img-src data:"
-    sections = "\n".join([*_page_head(data), *_coverage(data, window), *_account_table(data, window, names)])
+    sections = "\n".join([*_page_head(data), *_coverage(data, window), *_account_table(data, line, names)])
     # The empty icon keeps browsers from requesting one.
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -5565,7 +5535,6 @@ def html_report(data: Mapping[str, Any]) -> str:
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}; base-uri 'none'; form-action 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
 <title>{_inert(data["sentence"])}</title>
 <style>{style}</style>
@@ -5609,15 +5578,11 @@ def _seconds(stamp: str) -> int:
     return int(datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() if "T" in stamp else float(stamp))
 
 
-class _Span:
+class _Span(NamedTuple):
     """A stretch of time, drawn from left to right; what lies outside it is drawn at its edge."""
 
-    def __init__(self, began: int, ended: int) -> None:
-        self.began, self.ended = began, ended
-
-    def with_past(self) -> "_Span":
-        """Return the stretch of a time line, of which the window is the right two thirds."""
-        return _Span(self.began - (self.ended - self.began) // 2, self.ended)
+    began: int
+    ended: int
 
     def place(self, instant: int) -> float:
         """Return the place of an instant in percent."""
@@ -5643,7 +5608,7 @@ def _page_head(data: Mapping[str, Any]) -> Iterator[str]:
     yield "</section>"
 
 
-def _coverage(data: Mapping[str, Any], span: "_Span") -> Iterator[str]:
+def _coverage(data: Mapping[str, Any], span: _Span) -> Iterator[str]:
     """Draw what of the window was watched: a strip per server, with the reasons as titles and as text below."""
     runs_sql = {group["run_on"] for group in data.get("groups", ())}
     yield '<section class="coverage" aria-labelledby="coverage">\n<h2 id="coverage">What was watched</h2>'
@@ -5664,11 +5629,11 @@ def _coverage(data: Mapping[str, Any], span: "_Span") -> Iterator[str]:
         facts += ["its group's SQL runs here" * (server["name"] in runs_sql), "serves no clients" * server["ignored"]]
         share = f"{int(server['watched_share'] * 1000) / 10:g} %"  # rounded down: 100 % is all of it
         yield f'<tr><th scope="row"><bdi>{_inert(server["name"])}</bdi>{_small(", ".join(filter(None, facts)))}</th>'
-        yield f"<td>{_strip(server, span, data['problems'])}</td><td>{share}</td></tr>"
+        yield f'<td>{_strip(server, span, data["problems"])}</td><td class="share">{share}</td></tr>'
     yield "</tbody>\n</table>\n</section>"
 
 
-def _strip(server: Mapping[str, Any], span: "_Span", said: Collection[str]) -> str:
+def _strip(server: Mapping[str, Any], span: _Span, said: Collection[str]) -> str:
     bars = [span.bar(span.began, span.ended, "hole", "not watched")]
     lines = [text for text in server["problems"] if not any(problem.endswith(text) for problem in said)]
     lines += server["notes"]
@@ -5700,36 +5665,28 @@ def _servers_of(account: Mapping[str, Any]) -> tuple[str, ...]:
     return (account["group"], *account["servers"])
 
 
-def _grounds(data: Mapping[str, Any], window: "_Span") -> dict[tuple[str, ...], str]:
+def _grounds(data: Mapping[str, Any], window: _Span, line: _Span) -> dict[tuple[str, ...], str]:
     """Return the backgrounds of the time lines: the window, and what of it was not watched on the account's servers."""
-    span = window.with_past()
     grounds = dict.fromkeys(map(_servers_of, data["accounts"]), "")
     for group, *names in grounds:
         servers = [s for s in data["servers"] if s["name"] in names or (s["missing"] and s["group"] == group)]
         stops = "#0000 33.3%"
         for began, ended in sorted({hole for server in servers for hole in _not_watched(server, window)}):
-            left, right = span.place(began), span.place(ended)
+            left, right = line.place(began), line.place(ended)
             # A stop at 0 stands at the one before it; so do those that overlap.
             stops += f", var(--shade) 0 {left:g}%, var(--gone) 0 {max(right, left + 1):g}%"
         grounds[(group, *names)] = f"linear-gradient(90deg, {stops}, var(--shade) 0)"
     return grounds
 
 
-def _not_watched(server: Mapping[str, Any], window: "_Span") -> Iterator[tuple[int, int]]:
-    """Return what is neither proven, stated nor tolerated."""
+def _not_watched(server: Mapping[str, Any], window: _Span) -> Iterator[tuple[int, int]]:
+    """Return what is neither proven, stated nor tolerated; the time since the last run is not a hole."""
     known = [*server["watched"], *(hole for hole in server["holes"] if hole["tolerated"])]
-    at = window.began
-    for began, ended in sorted((_seconds(item["began"]), _seconds(item["ended"])) for item in known):
-        if at < began:
-            yield at, began
-        at = max(at, ended)
-    # The time since the last run is not a hole.
-    if window.ended - at > DAY:
-        yield at, window.ended
+    spans = sorted((_seconds(item["began"]), _seconds(item["ended"])) for item in known)
+    return uncovered(window.began, spans, window.ended, DAY)
 
 
-def _account_table(data: Mapping[str, Any], window: "_Span", grounds: Mapping[tuple[str, ...], str]) -> Iterator[str]:
-    span = window.with_past()
+def _account_table(data: Mapping[str, Any], span: _Span, grounds: Mapping[tuple[str, ...], str]) -> Iterator[str]:
     groups = sorted({account["group"] for account in data["accounts"]})
     grouped = len(groups) > 1
     known = {*data["problems"], *(problem for server in data["servers"] for problem in server["problems"])}
@@ -5757,7 +5714,7 @@ def _filters(groups: list[str]) -> str:
     return f'{text}\n<p id="shown" role="status"></p>\n</div>'
 
 
-def _time_line(account: Mapping[str, Any], span: "_Span") -> str:
+def _time_line(account: Mapping[str, Any], span: _Span) -> str:
     if not account["last_seen"]:
         return ""
     last = _seconds(account["last_seen"])
