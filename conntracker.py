@@ -21,7 +21,7 @@ understood: one line on stderr says what, where and what to do; what could be re
 from there; 2 wrong options or configuration.  `status`: 0 good, 1 warning, 2 critical, 3 it cannot tell.
 
 Contents.  Part one, what cron runs on the host: Options, Time, Grammar, Log files, Reading, Ledger, Store, Server,
-Collect. Part two, what only reads the database: Match, Assessment, Output, Fleet, Page, Status, Commands.
+Collect. Part two, what only reads the database: Match, Assessment, Fleet, Output, Page, Status, Commands.
 """
 
 import sys
@@ -235,6 +235,9 @@ OPTIONS = (
     ),
     Option("ServerHost", "", _list, "comma-separated names", "server host of our records, where a log has several"),
     Option("Group", "", str, "a word, or nothing", "servers of one group share their accounts by replication"),
+    Option(
+        "ReplicasIgnored", "", _list, "comma-separated names", "servers that share accounts but never serve clients"
+    ),
     Option("SqlitePath", "/var/lib/mysql/audit.sqlite", _some_text, "a path", "the database"),
     Option("TimeFormatAudit", DEFAULT_STAMP, _time_format, _FORMAT_HELP, "form of the stamps in the log"),
     Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", _time_format, _FORMAT_HELP, "form of Accounts.last_seen"),
@@ -253,7 +256,7 @@ OPTIONS = (
         "DropAfter", "30", _count, "a number from 1 to 9999", "days locked and not asked for before DROP is printed"
     ),
 )
-OF_REPORT = ("Days", "Exclude", "WatchedSince", "TolerateHoles", "DropAfter")
+OF_REPORT = ("ReplicasIgnored", "Days", "Exclude", "WatchedSince", "TolerateHoles", "DropAfter")
 COMMANDS = {
     "collect": "read what is new in the logs (the default)",
     "accounts": "print the stored accounts",
@@ -274,6 +277,7 @@ class Config(NamedTuple):
     syslog_identifier: str
     server_host: tuple[str, ...]
     group: str
+    replicas_ignored: tuple[str, ...]
     sqlite_path: str
     time_format_audit: "TimeFormat"
     time_format_db: "TimeFormat"
@@ -377,7 +381,7 @@ def _add_report_options(add: Callable[..., Any]) -> None:
         metavar="PATH",
         help="report on this database, or on a folder of them",
     )
-    add("--missing", action="append", metavar="NAME", help="name a server that gave no database")
+    add("--missing", action="append", metavar="NAME", help="name a server that gave no database, or NAME=GROUP")
     add("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
     add("--output", metavar="FILE", help="write the report to a file, all at once")
     add(
@@ -2527,7 +2531,7 @@ _Rows = Mapping[str, Sequence[Sequence[bytes]]]  # of an answer of the server, b
 # Settings that are kept, beside those of the audit plugin.
 _SETTINGS = """
 version hostname datadir port server_id system_time_zone utc_offset skip_name_resolve read_only userstat uptime
-audit_plugin com_uninstall_plugin slaves_running slaves_connected wsrep_cluster_size wsrep_cluster_state_uuid replicas
+audit_plugin com_uninstall_plugin wsrep_incoming_addresses
 """
 SETTINGS = frozenset(_SETTINGS.split())
 _OWN_SESSION = (
@@ -2541,11 +2545,11 @@ _SERVER_SQL = {
     "variables": "SELECT 'setting', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
     " FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%'"
     " OR VARIABLE_NAME IN ('VERSION', 'HOSTNAME', 'DATADIR', 'PORT', 'SERVER_ID', 'SYSTEM_TIME_ZONE',"
-    " 'SKIP_NAME_RESOLVE', 'READ_ONLY', 'USERSTAT')",
+    " 'SKIP_NAME_RESOLVE', 'READ_ONLY', 'USERSTAT', 'GTID_SLAVE_POS')",
     "status": "SELECT 'setting', HEX(LOWER(VARIABLE_NAME)), HEX(VARIABLE_VALUE)"
     " FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME LIKE 'SERVER_AUDIT_%'"
-    " OR VARIABLE_NAME IN ('UPTIME', 'COM_UNINSTALL_PLUGIN', 'SLAVES_RUNNING', 'SLAVES_CONNECTED',"
-    " 'WSREP_CLUSTER_SIZE', 'WSREP_CLUSTER_STATE_UUID')",
+    " OR VARIABLE_NAME IN ('UPTIME', 'COM_UNINSTALL_PLUGIN', 'SLAVES_RUNNING', 'WSREP_CLUSTER_SIZE',"
+    " 'WSREP_INCOMING_ADDRESSES', 'WSREP_CLUSTER_STATE_UUID')",
     "plugin": "SELECT 'setting', HEX('audit_plugin'), HEX(PLUGIN_STATUS)"
     " FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'SERVER_AUDIT'",
     "origins": "SELECT 'origin', HEX(LOWER(VARIABLE_NAME)), HEX(GLOBAL_VALUE_ORIGIN)"
@@ -2588,6 +2592,8 @@ _DEFINER_SQL = {
         )
     },
 }
+# Its rows cannot be tagged.
+_SOURCES_SQL = {"session": _OWN_SESSION, "replication": "SHOW ALL SLAVES STATUS"}
 # The privileges that the account for the inventory needs, and what each is for: the least that does.
 _NEEDED = {
     "accounts": "GRANT SELECT (Host, User, Priv) ON mysql.global_priv",
@@ -2598,13 +2604,12 @@ _NEEDED = {
     "events": "GRANT SELECT ON mysql.event",
     "views": "GRANT SHOW VIEW ON *.*",
     "triggers": "GRANT TRIGGER ON *.*",
+    "replication": "GRANT SLAVE MONITOR ON *.*",
 }
 # No option of the client's files may change the form of its answer: tee and pager, html, xml, vertical or table
 # output, verbosity.
 _CLIENT_OPTIONS = (
     "--batch",
-    "--raw",
-    "--skip-column-names",
     "--force",
     "--no-auto-rehash",
     "--skip-reconnect",
@@ -2620,11 +2625,14 @@ _CLIENT_OPTIONS = (
     "--delimiter=;",
     "--default-character-set=utf8mb4",
 )
+_TAGGED = ("--raw", "--skip-column-names")
+_WITH_HEAD = ("--skip-raw", "--column-names")
 _ECHOED = frozenset(text.encode() for text in (*_SERVER_SQL.values(), *_DEFINER_SQL.values()))
 _REFUSED_LOGIN = (1044, 1045, 1130, 1227, 1251, 1275, 1698, 1820, 1862, 4151)
 _NOT_UNDERSTOOD = "inventory: the client's answer was not understood"
 # A processlist host is cut to this width (sql/sql_show.cc, LIST_PROCESS_HOST_LEN).
 _SESSION_HOST_WIDTH = 64
+_LONG_HOST = "a host with a long name"
 
 
 class AccountRow(NamedTuple):
@@ -2664,14 +2672,66 @@ def proxy_of(user: bytes, host: bytes, proxied_user: bytes, proxied_host: bytes)
     return Proxy(AccountRow(user, host), AccountRow(proxied_user, proxied_host))
 
 
+class Source(NamedTuple):
+    """A server from which another one replicates, as that one names it; the id is '0' if they never met."""
+
+    host: str
+    port: str
+    server_id: str
+
+
+class Topology(NamedTuple):
+    """With which servers a server shares its accounts.
+
+    `sources` are those that it replicates from, also when that is stopped; None: it does, but from where is not known.
+    `running`: how many of these replications ran.  `connected` are the client hosts that were reading the binary log,
+    `replicas` the instants at which each did so last.  `nodes` holds the instants at which the Galera cluster
+    `cluster` last had so many nodes.
+    """
+
+    sources: Optional[tuple[Source, ...]] = ()
+    running: int = 0
+    connected: tuple[str, ...] = ()
+    replicas: Mapping[str, int] = {}
+    nodes: Mapping[str, int] = {}
+    cluster: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> "Topology":
+        """Return what `written` wrote."""
+        sources, running, connected, *others = json.loads(text)
+        known = None if sources is None else tuple(itertools.starmap(Source, sources))
+        return cls(known, running, tuple(connected), *others)
+
+    def written(self) -> str:
+        """Return it as text."""
+        return json.dumps(self)
+
+    def seen(self, inventory: "Inventory", now: int) -> "Topology":
+        """Return it as an inventory shows it, with what was seen before."""
+        setting = inventory.settings.get
+        # An arbitrator (garbd) counts as a node, but has no accounts, and no address.
+        nodes = sum(map(bool, setting("wsrep_incoming_addresses", "").split(",")))
+        nodes = nodes or int(setting("wsrep_cluster_size") or 0)
+        return Topology(
+            inventory.sources,
+            int(setting("slaves_running") or 0),
+            inventory.replicas,
+            {**self.replicas, **dict.fromkeys(inventory.replicas, now)},
+            {**self.nodes, str(nodes): now} if nodes > 1 else self.nodes,
+            setting("wsrep_cluster_state_uuid", "") or self.cluster,
+        )
+
+
 class Inventory(NamedTuple):
     """What the server, or an accounts file, said; `taken_at` in epoch seconds, by the server's clock.
 
     `sessions` are the open ones: the name that logged in and the client's host, b'' if the server cut it; `replicas`
-    the hosts that read the binary log.  `definers`, `proxies` and `statistics` are None if not known; `missing` says
-    in words what could not be read and which privilege would allow it.  `settings` has lower-case names, among them
-    'audit_plugin' (its status or '') and 'utc_offset' (seconds that the server's zone is ahead of UTC now); `origins`
-    tells who set some of them.  `own_id` and `own_name` are those of the session that asked.
+    the hosts that read the binary log, once for each session; `sources` are as in Topology.  `definers`, `proxies` and
+    `statistics` are None if not known; `missing` says in words what could not be read and which privilege would allow
+    it.  `settings` has lower-case names, among them 'audit_plugin' (its status or '') and 'utc_offset' (seconds that
+    the server's zone is ahead of UTC now); `origins` tells who set some of them.  `own_id` and `own_name` are those of
+    the session that asked.
     """
 
     source: str
@@ -2687,6 +2747,7 @@ class Inventory(NamedTuple):
     origins: Mapping[str, str] = {}
     statistics: Optional[Mapping[bytes, str]] = None
     replicas: tuple[str, ...] = ()
+    sources: Optional[tuple[Source, ...]] = ()
     own_id: int = 0
     own_name: bytes = b""
 
@@ -2706,22 +2767,26 @@ def take_inventory(client: str, defaults_file: str, timeout: float, want_definer
     missing = [_lack(what, failed[what]) for what in ("proxies", "all sessions") if what in failed]
     if "accounts" in failed:
         missing.append(_lack("accounts", "locked accounts not known: " + failed["accounts"]))
-    definers = None
-    if want_definers:
-        try:
-            definers = _ask_definers(client, defaults_file, max(ends - time.monotonic(), 1.0))
-        except InventoryError as error:
-            missing.append(str(error))
     try:
-        return _inventory(rows, failed, definers, tuple(missing))
+        inventory = _inventory(rows, failed)
     except (KeyError, TypeError, ValueError):
         # A tag or a column that is not there, or is too many.
         raise InventoryError(_NOT_UNDERSTOOD) from None
+    further: dict[str, Any] = {}
+    for name, ask, wanted in (
+        ("definers", _ask_definers, want_definers),
+        ("sources", _ask_sources, _replicates(inventory.settings)),
+    ):
+        if wanted:
+            try:
+                further[name] = ask(client, defaults_file, max(ends - time.monotonic(), 1.0))
+            except InventoryError as error:
+                further[name] = None
+                missing.append(str(error))
+    return inventory._replace(missing=tuple(missing), **further)
 
 
-def _inventory(
-    rows: _Rows, failed: Mapping[str, str], definers: Optional[Mapping[AccountRow, int]], missing: tuple[str, ...]
-) -> Inventory:
+def _inventory(rows: _Rows, failed: Mapping[str, str]) -> Inventory:
     """Put the server's answer together; raises KeyError, TypeError or ValueError where it has another form."""
     ((utc_offset, own_account, own_name, own_id, now),) = rows["clock"]
     settings = {decoded(name): decoded(value) for name, value in rows["setting"]}
@@ -2735,13 +2800,11 @@ def _inventory(
         settings={"audit_plugin": "", "utc_offset": decoded(utc_offset), **settings},
         sessions=tuple((user, host) for user, host, _ in sessions),
         sessions_complete=sessions_complete,
-        definers=definers,
         proxies=None if "proxies" in failed else tuple(itertools.starmap(proxy_of, rows.get("proxy", ()))),
         own_account=_split_account(own_account),
-        missing=missing,
         origins={decoded(name): decoded(value) for name, value in rows.get("origin", ())},
         statistics=statistics if settings.get("userstat", "").upper() == "ON" and sessions_complete else None,
-        replicas=tuple(sorted({visible(host) for _, host, command in sessions if command == b"Binlog Dump"})),
+        replicas=tuple(sorted(visible(host) or _LONG_HOST for _, host, what in sessions if what == b"Binlog Dump")),
         own_id=int(own_id),
         own_name=b",".join(_split_account(own_name)),
     )
@@ -2761,12 +2824,39 @@ def _ask_definers(client: str, defaults_file: str, timeout: float) -> Mapping[Ac
     return counts
 
 
+def _replicates(settings: Mapping[str, str]) -> bool:
+    """Return whether the server replicates, or did: what every account may see of it."""
+    return bool(int(settings.get("slaves_running") or 0) or settings.get("gtid_slave_pos"))
+
+
+def _ask_sources(client: str, defaults_file: str, timeout: float) -> tuple[Source, ...]:
+    """Return the servers that this one is told to replicate from; raises InventoryError if they are not visible."""
+    output, failed = _run_client(client, defaults_file, timeout, _SOURCES_SQL, _WITH_HEAD)
+    if failed:
+        raise InventoryError(_lack("replication", failed.get("replication", "")))
+    # In a batch the client escapes what could end a field or a line.
+    lines = [line.split(b"\t") for line in output.split(b"\n") if b"\t" in line]
+    columns = b"Master_Host", b"Master_Port", b"Master_Server_Id"
+    if lines and (not {*columns} <= {*lines[0]} or any(len(line) != len(lines[0]) for line in lines)):
+        raise InventoryError(f"{_NOT_UNDERSTOOD}: replication")
+    rows = [dict(zip(lines[0], line)) for line in lines[1:]]
+    return tuple(Source(*(visible(row[name]) for name in columns)) for row in rows)
+
+
 def _lack(what: str, error: str) -> str:
     return f"{what}: {error}" + (f"; needed: {_NEEDED[what]}" if what in _NEEDED else "")
 
 
 def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]) -> tuple[_Rows, dict[str, str]]:
-    """Run the statements in one session of the client; give the rows by tag, and what failed with the reason."""
+    """Run statements that tag their rows; return the rows by tag, and what failed with the reason."""
+    output, failed = _run_client(client, defaults_file, timeout, sql, _TAGGED)
+    return _tagged_rows(output), failed
+
+
+def _run_client(
+    client: str, defaults_file: str, timeout: float, sql: Mapping[str, str], form: Sequence[str]
+) -> tuple[bytes, dict[str, str]]:
+    """Run the statements in one session of the client; return its output, and what failed with the reason."""
     path = shutil.which(client) or (shutil.which("mysql") if client == "mariadb" else None)
     if path is None:
         advice = "install mariadb-client or set Inventory"
@@ -2777,7 +2867,7 @@ def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]
     options = (f"--defaults-file={defaults_file}", *_CLIENT_OPTIONS) if defaults_file else _CLIENT_OPTIONS
     try:
         done = subprocess.run(
-            [path, *options, f"--connect-timeout={seconds}"],
+            [path, *options, *form, f"--connect-timeout={seconds}"],
             input="".join(f"{text};\n" for text in sql.values()).replace("{timeout}", seconds).encode(),
             capture_output=True,
             timeout=timeout,
@@ -2788,7 +2878,7 @@ def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]
         raise InventoryError(f"inventory: the server did not answer within {timeout:.0f} s") from None
     except OSError as error:
         raise InventoryError(f"inventory: cannot run the client {client}: {error.strerror}") from None
-    return _tagged_rows(done.stdout), _failures(done.returncode, done.stderr, list(sql))
+    return done.stdout, _failures(done.returncode, done.stderr, list(sql))
 
 
 def _failures(code: int, stderr: bytes, names: Sequence[str]) -> dict[str, str]:
@@ -3328,6 +3418,7 @@ class Store:
             inventory_error="",
             first_inventory=meta.get("first_inventory") or now,
             sessions_complete=int(inventory.sessions_complete),
+            topology=_topology(meta).seen(inventory, now).written(),
             own_user=own_user,
             own_host=own_host,
         )
@@ -3415,6 +3506,7 @@ class Store:
             inventory_error=meta.get("inventory_error") or "",
             heartbeat_error=meta.get("heartbeat_error") or "",
             sessions_complete=bool(meta.get("sessions_complete")),
+            topology=_topology(meta),
             skip_since=meta.get("skip_name_resolve_since") or 0,
             own_account=None if meta.get("own_user") is None else AccountRow(meta["own_user"], meta["own_host"]),
         )
@@ -3436,6 +3528,10 @@ class Store:
         """Replace the verdicts that the views Verdicts and Unused show."""
         self.begin()
         self._replace("verdict", (_verdict_row(item, report) for item in report.accounts))
+
+
+def _topology(meta: Mapping[str, Any]) -> Topology:
+    return Topology.read(meta["topology"]) if "topology" in meta else Topology()
 
 
 def parted(name: bytes) -> tuple[bytes, bytes]:
@@ -3963,9 +4059,7 @@ class Proof:
         store.put_inventory(inventory, self.now)
         if found and not trouble:
             store.set(first_heartbeat=before.get("first_heartbeat") or self.now)
-        store.set(
-            heartbeat_error=trouble, origins=json.dumps(dict(inventory.origins)), replicas=", ".join(inventory.replicas)
-        )
+        store.set(heartbeat_error=trouble, origins=json.dumps(dict(inventory.origins)))
         blind = "; ".join(audit_problems(inventory.settings))
         reason = blind or before.get("audit_blind")
         if reason:
@@ -4473,6 +4567,7 @@ class Knowledge(NamedTuple):
     heartbeat_error: str = ""
     sessions_complete: bool = False
     own_account: Optional[AccountRow] = None
+    topology: Topology = Topology()
     unparsed: int = 0
 
 
@@ -4480,7 +4575,8 @@ class Terms(NamedTuple):
     """The user's terms of a verdict.
 
     `days` of the window, patterns of accounts to keep, since when all logins are in the logs by the operator's word,
-    seconds of the window that may be unwatched, and days locked before an account may be dropped.
+    seconds of the window that may be unwatched, days locked before an account may be dropped, and names of servers that
+    never serve clients.
     """
 
     days: int = 90
@@ -4488,11 +4584,19 @@ class Terms(NamedTuple):
     stated_since: Optional[int] = None
     tolerated: int = 0
     drop_after: int = 30
+    ignored: tuple[str, ...] = ()
 
 
 def terms_of(config: Config) -> Terms:
     """Return the terms that the options give."""
-    return Terms(config.days, config.exclude, config.stated_since, config.tolerate_holes * 60, config.drop_after)
+    return Terms(
+        config.days,
+        config.exclude,
+        config.stated_since,
+        config.tolerate_holes * 60,
+        config.drop_after,
+        config.replicas_ignored,
+    )
 
 
 class AccountVerdict(NamedTuple):
@@ -4500,7 +4604,7 @@ class AccountVerdict(NamedTuple):
 
     `evidence` are the kinds of record that tell of use, `client_hosts` those that used it, newest first.
     `droppable`: it was locked long enough, and nobody asked for it; `stage` says in words how a locked account
-    stands.
+    stands.  `servers` of its `group` have it, `last_server` saw the last use; they are empty for a server alone.
     """
 
     account: Account
@@ -4515,6 +4619,9 @@ class AccountVerdict(NamedTuple):
     reasons: tuple[str, ...]
     droppable: bool = False
     stage: str = ""
+    group: str = ""
+    servers: tuple[str, ...] = ()
+    last_server: Optional[str] = None
 
     @property
     def name(self) -> str:
@@ -4624,29 +4731,44 @@ class Report(NamedTuple):
         return visible_text(" ".join(settings[name] for name in ("hostname", "version") if settings.get(name)))
 
     @property
-    def counts(self) -> Mapping[str, int]:
-        """The number of accounts of each verdict; roles are none."""
-        return Counter(item.verdict for item in self.accounts if not item.account.is_role)
-
-    @property
-    def removable(self) -> list[AccountVerdict]:
-        """The accounts that may go."""
-        return [item for item in self.accounts if item.removable]
-
-    def only(self, verdicts: Sequence[str]) -> "Report":
-        """Keep the accounts with one of these verdicts; none given keeps all."""
-        return self._replace(accounts=tuple(a for a in self.accounts if not verdicts or a.verdict in verdicts))
+    def name(self) -> str:
+        """The server's name, with its port if that is an odd one, made visible; '' if it is not known."""
+        return server_name(self.knowledge)
 
 
-def assess(knowledge: Knowledge, now: int, terms: Terms = Terms()) -> Report:  # noqa: B008 - it is immutable
-    """Return the verdict on every account; `now` in epoch seconds."""
+def counts_of(accounts: Iterable[AccountVerdict]) -> Mapping[str, int]:
+    """Return the number of accounts of each verdict; roles are none."""
+    return Counter(item.verdict for item in accounts if not item.account.is_role)
+
+
+def removable(accounts: Iterable[AccountVerdict]) -> list[AccountVerdict]:
+    """Return the accounts that may go."""
+    return [item for item in accounts if item.removable]
+
+
+def only(accounts: Iterable[AccountVerdict], verdicts: Sequence[str]) -> tuple[AccountVerdict, ...]:
+    """Return the accounts with one of these verdicts; none given keeps all."""
+    return tuple(item for item in accounts if not verdicts or item.verdict in verdicts)
+
+
+def assess(
+    knowledge: Knowledge,
+    now: int,
+    terms: Terms = Terms(),  # noqa: B008 - it is immutable
+    lacks: Optional[Sequence[str]] = None,
+) -> Report:
+    """Return the verdict on every account; `now` in epoch seconds.
+
+    `lacks` says which servers that share its accounts are not known; None: no other is given.
+    """
+    lacks = lacking([knowledge], now, terms) if lacks is None else lacks
     if not knowledge.accounts:
         # Without any inventory the names of the log are shown, with the client's host in place of a host pattern.
         names = dict.fromkeys(
             (item.user, item.host) for item in knowledge.evidence if item.kind in ("login", "imported", "proxied")
         )
         knowledge = knowledge._replace(accounts=tuple(itertools.starmap(Account, names)))
-    case = _Assessment(knowledge, now, terms)
+    case = _Assessment(knowledge, now, terms, lacks)
     accounts = tuple(sorted(map(case.account, knowledge.accounts), key=_most_actionable))
     notes = []
     if knowledge.source == "file":
@@ -4758,11 +4880,12 @@ def _why(reason: str) -> str:
 class _Assessment:
     """One pass over all accounts: the evidence laid on the account rows, then row by row the verdict."""
 
-    def __init__(self, knowledge: Knowledge, now: int, terms: Terms) -> None:
-        self.knowledge, self.now, self.terms = knowledge, now, terms
+    def __init__(self, knowledge: Knowledge, now: int, terms: Terms, lacks: Sequence[str]) -> None:
+        self.knowledge, self.now, self.terms, self.lacks = knowledge, now, terms, lacks
         self.start = now - terms.days * DAY
         self.coverage = Coverage(knowledge, now, terms)
         self.problems = [
+            *lacks,
             *_tracking_problems(knowledge, now),
             *inventory_problems(knowledge, now),
             *(audit_problems(knowledge.settings) if knowledge.source == "server" else ()),
@@ -4931,7 +5054,7 @@ class _Assessment:
             and not self.coverage.holes_since(since)
         )
         reasons = inventory_problems(self.knowledge, self.now), _tracking_problems(self.knowledge, self.now)
-        current = not any(True for _ in itertools.chain(*reasons, audit_problems(self.knowledge.settings)))
+        current = not any(True for _ in itertools.chain(self.lacks, *reasons, audit_problems(self.knowledge.settings)))
         change = self._nameless_changes(account.user).get(account.row)
         unsure = change is not None and change.last_seen >= since
         return long and not asked and watched and current and not keep and not unsure, stage
@@ -4961,6 +5084,268 @@ def _day(instant: Optional[int]) -> str:
 
 def _minute(instant: Optional[int]) -> str:
     return utc(instant)[:16].replace("T", " ") or "never"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Fleet: one answer over several servers
+# ---------------------------------------------------------------------------------------------------------------------
+#
+# Servers share their accounts by replication, or as nodes of a Galera cluster: an account of theirs is unused only if
+# each of them was watched and none saw it.  A replica is known to its primary by the server id that it names; a
+# primary knows its replicas only by the hosts that read its binary log, so they are counted; nodes of a cluster bear
+# its state UUID.  Who is not among the databases given stands against every account, by name.
+
+_GIVE_IT = "give its database as well (--from, same Group), or name it in ReplicasIgnored"
+
+
+def server_name(knowledge: Knowledge) -> str:
+    """Return a server's name, with its port if that is an odd one, made visible; '' if it is not known."""
+    setting = knowledge.settings.get
+    port = setting("port", "3306")
+    name = visible_text(setting("hostname", ""))
+    return f"{name}:{port}" if name and port != "3306" else name
+
+
+def _is_ignored(name: str, terms: Terms) -> bool:
+    return name.lower() in (ignored.lower() for ignored in terms.ignored)
+
+
+def lacking(given: Sequence[Knowledge], now: int, terms: Terms) -> list[str]:
+    """Return in words the servers that share accounts with those given, and are not among them."""
+    serving = [one for one in given if not _is_ignored(server_name(one), terms)]
+    if not serving:
+        return [f"{server_name(one)} serves no clients (ReplicasIgnored), so the others decide" for one in given]
+    return [
+        text
+        for one in serving
+        for find in (_lacking_sources, _lacking_replicas, _lacking_nodes)
+        for text in find(one, given, now, terms)
+    ]
+
+
+def _lacking_sources(one: Knowledge, given: Sequence[Knowledge], _now: int, terms: Terms) -> Iterator[str]:
+    name, sources = server_name(one), one.topology.sources
+    if sources is None:
+        yield f"{name} replicates, it is not known from where (needed: {_NEEDED['replication']})"
+    for source in sources or ():
+        known = any(other is not one and other.settings.get("server_id") == source.server_id for other in given)
+        names = source.host, f"{source.host}:{source.port}"
+        if not known and not any(_is_ignored(called, terms) for called in names):
+            yield f"{names[1]}, the primary of {name}, is missing: {_GIVE_IT}"
+
+
+def _lacking_replicas(one: Knowledge, given: Sequence[Knowledge], now: int, terms: Terms) -> Iterator[str]:
+    """Yield how many of a primary's replicas are missing: those connected, and those seen within the window."""
+    start = now - terms.days * DAY
+    seen = {host for host, at in one.topology.replicas.items() if at >= start and not _is_ignored(host, terms)}
+    connected = [host for host in one.topology.connected if not _is_ignored(host, terms)]
+    mine = [other for other in given if _replicates_from(other, one) and not _is_ignored(server_name(other), terms)]
+    running = [other for other in mine if other.topology.running]
+    hosts = {_first_label(other.settings.get("hostname", "")): other for other in mine}
+    # One that is stopped is not connected: it counts only if its name is among those seen.
+    stopped = [other for host, other in hosts.items() if other not in running and host in map(_first_label, seen)]
+    lack = max(len(connected) - len(running), len(seen) - len(running) - len(stopped))
+    if lack > 0:
+        strangers = sorted(host for host in seen if _first_label(host) not in hosts) or sorted(seen)
+        of = f"of the {max(len(connected), len(seen))} replicas of {server_name(one)}"
+        yield f"{', '.join(strangers)}: {lack} {of} missing: {_GIVE_IT}"
+
+
+def _replicates_from(other: Knowledge, one: Knowledge) -> bool:
+    number = one.settings.get("server_id")
+    return other is not one and any(source.server_id == number for source in other.topology.sources or ())
+
+
+def _first_label(host: str) -> str:
+    """Return a host name without its domain, and an address as it is."""
+    return host if re.fullmatch("[0-9.]+|.*:.*", host) else host.partition(".")[0].lower()
+
+
+def _lacking_nodes(one: Knowledge, given: Sequence[Knowledge], now: int, terms: Terms) -> Iterator[str]:
+    start, cluster = now - terms.days * DAY, one.topology.cluster
+    size = max((int(nodes) for nodes, at in one.topology.nodes.items() if at >= start), default=0)
+    addresses = one.settings.get("wsrep_incoming_addresses", "").split(",")
+    by_address = sum(_is_ignored(address.rpartition(":")[0], terms) for address in addresses)
+    nodes = [_is_ignored(server_name(other), terms) for other in given if other.topology.cluster == cluster]
+    size -= max(by_address, sum(nodes))
+    lack = size - nodes.count(False)
+    if lack > 0:
+        yield f"{lack} of the {size} nodes of the Galera cluster of {server_name(one)} missing: {_GIVE_IT}"
+
+
+def replication_of(knowledge: Knowledge) -> str:
+    """Return in words with which servers a server shares its accounts."""
+    topology = knowledge.topology
+    words = [f"replica of {source.host}:{source.port}" for source in topology.sources or ()]
+    words += ["replica"] * (topology.sources is None)
+    if topology.connected:
+        words.append(f"primary of {', '.join(dict.fromkeys(topology.connected))}")
+    nodes = list(filter(None, knowledge.settings.get("wsrep_incoming_addresses", "").split(",")))
+    words += [f"one of {len(nodes)} Galera nodes"] * bool(nodes)
+    return ", ".join(words)
+
+
+class Database(NamedTuple):
+    """What one database holds, and whose it is: a name that no other server of the report has, and its group."""
+
+    name: str
+    group: str
+    knowledge: Knowledge
+    note: str = ""
+
+
+class Server(NamedTuple):
+    """A server of the fleet; `lacks` says which servers of its group are missing; one `ignored` serves no clients."""
+
+    name: str
+    group: str
+    report: Report
+    lacks: tuple[str, ...]
+    ignored: bool = False
+
+    @property
+    def problems(self) -> list[str]:
+        """Why accounts of this server cannot be judged, but for other servers that are missing."""
+        return [problem for problem in self.report.problems if problem not in self.lacks]
+
+
+class Fleet(NamedTuple):
+    """One answer over servers; `missing` are the names of those without a database, by group; '' is every group."""
+
+    now: int
+    terms: Terms
+    servers: tuple[Server, ...]
+    accounts: tuple[AccountVerdict, ...]
+    sentence: str
+    missing: Mapping[str, str] = {}
+
+    @property
+    def groups(self) -> Mapping[str, list[Server]]:
+        """The servers that serve clients, by group."""
+        serving = [one for one in self.servers if not one.ignored]
+        return {one.group: [other for other in serving if other.group == one.group] for one in serving}
+
+    @property
+    def problems(self) -> list[str]:
+        """What stands against it: servers that are missing, then what is wrong with each."""
+        serving = [one for one in self.servers if not one.ignored]
+        own = (f"{one.name}: {problem}" for one in serving for problem in one.problems)
+        return list(dict.fromkeys([*(lack for one in serving for lack in one.lacks), *own]))
+
+
+def load_databases(paths: Iterable[str], config: Config) -> list[Database]:
+    """Return what databases, or folders of them, hold; of two databases of one server the newer one counts."""
+    files = [
+        found
+        for path in paths
+        for found in (sorted(glob.glob(f"{glob.escape(path)}/*.sqlite")) if os.path.isdir(path) else [path])
+    ]
+    if not files:
+        raise DatabaseError(f"{', '.join(paths)}: no database there: name files, or folders with *.sqlite in them")
+    found_at: dict[tuple[str, ...], tuple[str, str, Knowledge]] = {}
+    older: set[tuple[str, ...]] = set()
+    for path in files:
+        if not os.path.exists(path):
+            raise DatabaseError(f"{path}: no such database")
+        store = Store(path, config.time_format_db, config.time_location, write=False)
+        knowledge, group = store.knowledge(), store.get("server_group") or ""
+        identity = tuple(knowledge.settings.get(key, "") for key in ("hostname", "port", "datadir", "server_id"))
+        key = identity if any(identity) else (path,)
+        if key in found_at:
+            older.add(key)
+        if key not in found_at or (found_at[key][2].last_run or 0) < (knowledge.last_run or 0):
+            found_at[key] = path, group, knowledge
+    databases: dict[str, Database] = {}
+    for key, (path, group, knowledge) in found_at.items():
+        file = visible_text(os.path.basename(path))
+        name = server_name(knowledge) or file
+        name = f"{name} ({file})" if name in databases else name
+        note = "an older database of it was left out" if key in older else ""
+        databases[name] = Database(name, group or name, knowledge, note)
+    return list(databases.values())
+
+
+def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, terms: Terms) -> Fleet:
+    """Return one verdict on each account of each group of servers."""
+    servers: list[Server] = []
+    accounts: list[AccountVerdict] = []
+    missing = {name: group for name, group in missing.items() if not _is_ignored(name, terms)}
+    for group in dict.fromkeys(one.group for one in databases):
+        mine = [one for one in databases if one.group == group]
+        lacks = [f"{name} is missing: no database of it was given" for name, of in missing.items() if of in ("", group)]
+        lacks += lacking([one.knowledge for one in mine], now, terms)
+        judged = []
+        for one in mine:
+            report = assess(one.knowledge, now, terms, lacks)
+            report = report._replace(notes=(*report.notes, *filter(None, [one.note])))
+            judged.append(Server(one.name, group, report, tuple(lacks), _is_ignored(one.name, terms)))
+        servers += judged
+        accounts += _accounts_of(group, [one for one in judged if not one.ignored], judged)
+    going = removable(accounts)
+    where = len({name for item in going for name in item.servers})
+    sentence = (
+        f"{len(going)} of {len(accounts)} accounts may go, on {where} of {len(servers)} servers,"
+        f" as of {_minute(now)} UTC."
+    )
+    return Fleet(now, terms, tuple(servers), tuple(sorted(accounts, key=_most_actionable)), sentence, missing)
+
+
+def _accounts_of(group: str, serving: Sequence[Server], servers: Sequence[Server]) -> Iterator[AccountVerdict]:
+    """Yield the accounts of a group; one that serves no clients tells only of use."""
+    rows: dict[AccountRow, list[tuple[Server, AccountVerdict]]] = {}
+    for one in serving:
+        for item in one.report.accounts:
+            rows.setdefault(item.account.row, []).append((one, item))
+    for one in servers:
+        for item in one.report.accounts:
+            if one.ignored and item.account.row in rows and item.verdict == "active":
+                rows[item.account.row].append((one, item))
+    for found in rows.values():
+        yield _account_of(group, found)
+
+
+def _account_of(group: str, rows: Sequence[tuple[Server, AccountVerdict]]) -> AccountVerdict:
+    """Put together what the servers of a group say of one account: used anywhere is used."""
+    server, newest = max(rows, key=lambda row: row[1].last_seen or 0)
+    items = [item for _, item in rows]
+    verdict = next(verdict for verdict in ("active", "unknown", "stale", "never") if verdict in _each(items, "verdict"))
+    reasons = [
+        f"{one.name}: {reason}" if len(rows) > 1 and reason not in one.lacks else reason
+        for one, item in rows
+        if item.verdict == verdict
+        for reason in item.reasons
+    ]
+    firsts = [item.first_seen for item in items if item.first_seen is not None]
+    keep = tuple(dict.fromkeys(reason for item in items for reason in item.keep_reasons))
+    return newest._replace(
+        account=newest.account._replace(locked=newest.account.locked and all(item.account.locked for item in items)),
+        verdict=verdict,
+        removable=verdict in ("stale", "never") and not keep,
+        droppable=all(_each(items, "droppable")),
+        first_seen=min(firsts, default=None),
+        evidence=tuple(dict.fromkeys(kind for item in items for kind in item.evidence)),
+        client_hosts=tuple(dict.fromkeys(host for item in items for host in item.client_hosts)),
+        keep_reasons=keep,
+        reasons=tuple(dict.fromkeys(reasons)),
+        group=group,
+        servers=tuple(one.name for one, _ in rows),
+        last_server=server.name if newest.last_seen is not None else None,
+    )
+
+
+def _each(items: Iterable[AccountVerdict], name: str) -> list[Any]:
+    return [getattr(item, name) for item in items]
+
+
+def run_on(servers: Sequence[Server]) -> str:
+    """Return the server on which a group's SQL must run: the primary, or any Galera node."""
+
+    def rank(server: Server) -> tuple[bool, bool, bool, str]:
+        knowledge = server.report.knowledge
+        read_only = knowledge.settings.get("read_only", "OFF").upper() not in ("OFF", "0")
+        return knowledge.topology.sources != (), read_only, not knowledge.topology.replicas, server.name
+
+    return min(servers, key=rank).name
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -5072,35 +5457,46 @@ def accounts_text(store: Store, form: str) -> str:
 # The report.
 
 
-def table_report(report: Report) -> str:
+def table_report(fleet: Fleet) -> str:
     """Return the report for people: what may go first, each account's reasons below it."""
-    knowledge, coverage = report.knowledge, report.coverage
-    source = {"server": "of the server", "file": "of a file", "none": "none"}[knowledge.source]
-    age = "" if knowledge.inventory_at is None else f", {age_text(report.now - knowledge.inventory_at)} old"
-    listed = [item for item in report.accounts if not item.account.is_role]
-    roles = [visible(item.account.user) for item in report.accounts if item.account.is_role]
+    listed = [item for item in fleet.accounts if not item.account.is_role]
+    roles = dict.fromkeys(visible(item.account.user) for item in fleet.accounts if item.account.is_role)
     width = max([20, *(len(item.name) for item in listed if len(item.name) <= 44)])
-    totals = ", ".join(f"{report.counts[verdict]} {verdict}" for verdict in VERDICTS)
-    share = f"{coverage.share:.1%} of the window" if coverage.intervals else "nothing proven"
-    lines = [
-        *wrapped("server: ", report.server or "not asked"),
-        f"tracking: since {_minute(knowledge.tracking_since)}, until {_minute(knowledge.last_run)} (UTC)",
-        f"window: {report.window_days} days, since {_minute(report.window_start)}",
-        f"watched: {share}; holes in it: {len(coverage.holes) or 'none'}",
-        f"inventory: {source}{age}",
-        *wrapped("problem: ", *report.problems),
-        *wrapped("note: ", *report.notes),
-        "",
-        f"  {'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE",
-    ]
+    counts = counts_of(listed)
+    totals = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    several = len(fleet.servers) > 1
+    lines = [f"window: {fleet.terms.days} days, since {_minute(fleet.now - fleet.terms.days * DAY)}"]
+    for server in fleet.servers:
+        lines += ["", *_table_head(server, several)]
+    lacks = dict.fromkeys(lack for server in fleet.servers if not server.ignored for lack in server.lacks)
+    lines += ["", *wrapped("problem: ", *lacks)] if lacks else []
+    lines += ["", f"  {'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE"]
+    known = {*fleet.problems, *(problem for server in fleet.servers for problem in server.problems)}
     for item in listed:
-        lines += _table_rows(item, width, report.problems)
-    lines += ["", f"{len(listed)} accounts: {totals}; {len(report.removable)} removable (*)"]
+        lines += _table_rows(item, width, known, several)
+    lines += ["", f"{len(listed)} accounts: {totals}; {len(removable(listed))} removable (*)"]
     lines += wrapped("roles, which cannot log in: ", ", ".join(roles)) if roles else []
     return "\n".join(map(str.rstrip, lines)) + "\n"
 
 
-def _table_rows(item: AccountVerdict, width: int, problems: Sequence[str]) -> Iterator[str]:
+def _table_head(server: Server, several: bool) -> Iterator[str]:
+    """Yield what the verdicts of a server rest on."""
+    report, knowledge, coverage = server.report, server.report.knowledge, server.report.coverage
+    source = {"server": "of the server", "file": "of a file", "none": "none"}[knowledge.source]
+    age = "" if knowledge.inventory_at is None else f", {age_text(report.now - knowledge.inventory_at)} old"
+    share = f"{coverage.share:.1%} of the window" if coverage.intervals else "nothing proven"
+    facts = [knowledge.settings.get("version", ""), f"group {server.group}" * several, replication_of(knowledge)]
+    facts += ["serves no clients (ReplicasIgnored)"] * server.ignored
+    name = server.name if knowledge.settings or several else "not asked"
+    yield from wrapped("server: ", ", ".join(filter(None, [name, *map(visible_text, facts)])))
+    yield f"tracking: since {_minute(knowledge.tracking_since)}, until {_minute(knowledge.last_run)} (UTC)"
+    yield f"watched: {share}; holes in it: {len(coverage.holes) or 'none'}"
+    yield f"inventory: {source}{age}"
+    yield from wrapped("problem: ", *server.problems)
+    yield from wrapped("note: ", *report.notes)
+
+
+def _table_rows(item: AccountVerdict, width: int, problems: Collection[str], several: bool) -> Iterator[str]:
     mark, name = "* " if item.removable else "  ", item.name
     if len(name) > width:
         yield from wrapped(mark, name)
@@ -5117,6 +5513,9 @@ def _table_rows(item: AccountVerdict, width: int, problems: Sequence[str]) -> It
     hosts = ", ".join(map(visible, item.client_hosts[:SHOWN_HOSTS])) + (f" and {more} more" if more > 0 else "")
     facts = [item.stage or "locked"] * bool(item.account.locked) + ["expired"] * bool(item.account.expired)
     below = {"hosts": hosts, "why": "; ".join(why), "keep": "; ".join(item.keep_reasons), "is": ", ".join(facts)}
+    if several:
+        last = f"; last used on {item.last_server}" if item.last_server else ""
+        below["on"] = f"{', '.join(item.servers)} (group {item.group}){last}"
     for label, text in below.items():
         if text:
             yield from wrapped(f"      {label}: ", text)
@@ -5131,13 +5530,14 @@ def age_text(seconds: int) -> str:
 
 
 def json_report(report: Report) -> str:
-    """Return the report for programs, schema 1; instants are UTC.
+    """Return the report on one server for programs, schema 1; instants are UTC.
 
     Names are as the server stores them; `user_hex`/`host_hex` are added where the bytes are not UTF-8.
     """
     knowledge, coverage = report.knowledge, report.coverage
     setting = knowledge.settings.get
     named = ("hostname", "version", "datadir", "system_time_zone")
+    of_groups = ("group", "servers", "last_server")
     return json_text(
         {
             "schema": REPORT_SCHEMA,
@@ -5147,17 +5547,13 @@ def json_report(report: Report) -> str:
                 "skip_name_resolve": setting("skip_name_resolve", "").upper() in ("ON", "1"),
             },
             "tracking": {
-                "since": utc(knowledge.tracking_since) or None,
-                "until": utc(knowledge.last_run) or None,
+                **_json_tracking(knowledge),
                 "last_record": utc(knowledge.last_record) or None,
                 "gaps": [_json_gap(gap) for gap in knowledge.gaps],
             },
-            "watched": [
-                {"began": utc(one.began), "ended": utc(one.ended), "proof": one.proof, "detail": one.detail}
-                for one in coverage.intervals
-            ],
+            "watched": _json_watched(coverage),
             "holes": [_json_gap(hole) for hole in coverage.holes],
-            "watched_share": round(coverage.share if coverage.intervals else 0.0, 4),
+            "watched_share": _watched_share(coverage, 4),
             "holes_tolerated": bool(coverage.holes) and coverage.is_whole,
             "inventory": {
                 "source": knowledge.source,
@@ -5170,22 +5566,93 @@ def json_report(report: Report) -> str:
             "problems": report.problems,
             "notes": report.notes,
             "accounts": [
-                {**_facts(item), **_json_name("user", item.account.user), **_json_name("host", item.account.host)}
-                for item in report.accounts
+                {key: value for key, value in _facts(item).items() if key not in of_groups} for item in report.accounts
             ],
         }
     )
+
+
+def fleet_data(fleet: Fleet) -> dict[str, Any]:
+    """Return the report over several servers for programs and the page, schema 2."""
+    return {
+        "schema": 2,
+        "generated_at": utc(fleet.now),
+        "window_days": fleet.terms.days,
+        "window_start": utc(fleet.now - fleet.terms.days * DAY),
+        "sentence": fleet.sentence,
+        "problems": fleet.problems,
+        "groups": [
+            {
+                "name": group,
+                "servers": [one.name for one in servers],
+                "missing": [name for name, of in fleet.missing.items() if of in ("", group)],
+                "lacks": servers[0].lacks,
+                "run_on": run_on(servers),
+            }
+            for group, servers in fleet.groups.items()
+        ],
+        "servers": [
+            *map(_json_server, fleet.servers),
+            *({**_MISSING_SERVER, "name": name, "group": group} for name, group in fleet.missing.items()),
+        ],
+        "accounts": [_facts(item) for item in fleet.accounts],
+    }
+
+
+_MISSING_SERVER: dict[str, Any] = {
+    "version": "",
+    "missing": True,
+    "ignored": False,
+    "replication": "",
+    "watched": [],
+    "holes": [],
+    "watched_share": 0.0,
+    "tracking": {"since": None, "until": None},
+    "inventory": {"taken_at": None, "error": ""},
+    "problems": ["no database was given"],
+    "notes": [],
+}
+
+
+def _json_server(server: Server) -> dict[str, Any]:
+    knowledge, coverage = server.report.knowledge, server.report.coverage
+    return {
+        "name": server.name,
+        "group": server.group,
+        "version": visible_text(knowledge.settings.get("version", "")),
+        "missing": False,
+        "ignored": server.ignored,
+        "replication": replication_of(knowledge),
+        "watched": _json_watched(coverage),
+        "holes": [{**_json_gap(hole), "tolerated": coverage.is_whole} for hole in coverage.holes],
+        "watched_share": _watched_share(coverage, 4),
+        "tracking": _json_tracking(knowledge),
+        "inventory": {
+            "taken_at": utc(knowledge.inventory_at) or None,
+            "error": visible_text(knowledge.inventory_error),
+        },
+        "problems": server.problems,
+        "notes": server.report.notes,
+    }
+
+
+def _json_tracking(knowledge: Knowledge) -> dict[str, Any]:
+    return {"since": utc(knowledge.tracking_since) or None, "until": utc(knowledge.last_run) or None}
+
+
+def _json_watched(coverage: Coverage) -> list[dict[str, str]]:
+    return [
+        {"began": utc(one.began), "ended": utc(one.ended), "proof": one.proof, "detail": one.detail}
+        for one in coverage.intervals
+    ]
 
 
 def _json_gap(gap: Gap) -> dict[str, str]:
     return {"began": utc(gap.began), "ended": utc(gap.ended), "reason": visible_text(gap.reason)}
 
 
-def _json_name(key: str, name: bytes) -> dict[str, str]:
-    try:
-        return {key: name.decode("utf-8")}
-    except UnicodeDecodeError:
-        return {key: visible(name), f"{key}_hex": name.hex()}
+def _watched_share(coverage: Coverage, digits: int) -> float:
+    return round(coverage.share if coverage.intervals else 0.0, digits)
 
 
 def _facts(item: AccountVerdict) -> dict[str, Any]:
@@ -5196,35 +5663,45 @@ def _facts(item: AccountVerdict) -> dict[str, Any]:
     facts.update({name: utc(facts[name]) or None for name in instants})
     newest = [visible(host) for host in item.client_hosts[:SHOWN_HOSTS]]
     facts["client_hosts"] = {"count": len(item.client_hosts), "newest": newest}
-    return facts
+    return {**facts, **_json_name("user", item.account.user), **_json_name("host", item.account.host)}
 
 
-def csv_report(report: Report) -> str:
-    """Return one line per account."""
+def _json_name(key: str, name: bytes) -> dict[str, str]:
+    try:
+        return {key: name.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {key: visible(name), f"{key}_hex": name.hex()}
+
+
+def csv_report(fleet: Fleet, *, groups: bool) -> str:
+    """Return one line per account; `groups`: with its group and the servers that have it."""
     rows = []
-    for item in report.accounts:
+    for item in fleet.accounts:
         facts = _facts(item)
         hosts = facts["client_hosts"]
         names = {"user": visible(item.account.user), "host": visible(item.account.host)}
         rows.append({**facts, **names, "client_hosts": hosts["count"], "newest_hosts": hosts["newest"]})
-    return csv_text(
+    header = (
         "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence,"
-        "keep_reasons,reasons,stage",
-        rows,
+        "keep_reasons,reasons,stage"
     )
+    return csv_text(header + ",group,servers,last_server" * groups, rows)
 
 
 def prometheus_report(report: Report) -> str:
     """Return gauges for node_exporter's textfile collector: no names, no stamps, a fixed number of series."""
     knowledge, coverage = report.knowledge, report.coverage
     lines = ["# HELP conntracker_accounts Accounts by verdict.", "# TYPE conntracker_accounts gauge"]
-    lines += [f'conntracker_accounts{{verdict="{verdict}"}} {report.counts[verdict]}' for verdict in VERDICTS]
+    counts = counts_of(report.accounts)
+    lines += [f'conntracker_accounts{{verdict="{verdict}"}} {counts[verdict]}' for verdict in VERDICTS]
     # What each tells, behind its name.
     metrics = {
-        "accounts_removable Accounts that are stale or never used, with nothing to keep them.": len(report.removable),
+        "accounts_removable Accounts that are stale or never used, with nothing to keep them.": len(
+            removable(report.accounts)
+        ),
         "accounts_locked Accounts that are locked.": sum(bool(item.account.locked) for item in report.accounts),
         "window_seconds Length of the window in which an account must be used to be active.": report.window_days * DAY,
-        "watched_ratio Share of the window that is watched.": round(coverage.share if coverage.intervals else 0.0, 6),
+        "watched_ratio Share of the window that is watched.": _watched_share(coverage, 6),
         "stated_ratio Share of the window that is watched by the operator's word alone (WatchedSince).": round(
             coverage.stated_share, 6
         ),
@@ -5257,46 +5734,64 @@ def prometheus_report(report: Report) -> str:
 # SQL, for review.
 
 
-def lock_sql(report: Report) -> str:
-    """Return a script that locks the removable accounts; the undo follows it as comments."""
-    lines = _sql_header(report, "lock", len(report.removable))
-    for item in report.removable:
+def lock_sql(fleet: Fleet, group: str) -> str:
+    """Return a script that locks the removable accounts of a group; the undo follows it as comments."""
+    going = _going(fleet, group)
+    lines = _sql_header(fleet, group, "lock", len(going))
+    for item in going:
         statement = "-- already locked:" if item.account.locked else f"{alter_user(item.account.row, 'LOCK')} --"
-        lines.append(f"{statement} {item.name}: {item.verdict}; {'; '.join(item.reasons)}")
-    lines += ["", "-- To undo:", *(f"-- {line}" for line in _unlock_lines(report))]
+        lines.append(f"{_elsewhere(fleet, item)}{statement} {item.name}: {item.verdict}; {'; '.join(item.reasons)}")
+    lines += ["", "-- To undo:", *(f"-- {line}" for line in _unlock_lines(fleet, group))]
     return "\n".join(lines) + "\n"
 
 
-def unlock_sql(report: Report) -> str:
+def unlock_sql(fleet: Fleet, group: str) -> str:
     """Return the script that undoes lock_sql."""
-    return "\n".join([*_sql_header(report, "unlock", len(report.removable)), *_unlock_lines(report)]) + "\n"
+    header = _sql_header(fleet, group, "unlock", len(_going(fleet, group)))
+    return "\n".join([*header, *_unlock_lines(fleet, group)]) + "\n"
 
 
-def drop_sql(report: Report) -> str:
+def drop_sql(fleet: Fleet, group: str) -> str:
     """Return a script that drops the accounts that were locked long enough and never asked for."""
-    dropped = [item for item in report.accounts if item.droppable]
-    lines = _sql_header(report, "drop", len(dropped))
+    dropped = [item for item in fleet.accounts if item.droppable and item.group == group]
+    lines = _sql_header(fleet, group, "drop", len(dropped))
     lines.append("-- First, the backup from which they can be made again:  mariadb-dump --system=users > users.sql")
     for item in dropped:
         last = f"last use {_minute(item.last_seen)}" if item.last_seen is not None else "never used"
         since = f"{item.stage} since {_day(item.account.locked_since)}, watched all the time, never asked for"
-        lines.append(f"{_sql_of(item.account.row, 'DROP USER {}')} -- {item.name}: {since}; {last}")
+        statement = f"{_elsewhere(fleet, item)}{_sql_of(item.account.row, 'DROP USER {}')}"
+        lines.append(f"{statement} -- {item.name}: {since}; {last}")
     return "\n".join(lines) + "\n"
 
 
-def _sql_header(report: Report, what: str, count: int) -> list[str]:
+def _going(fleet: Fleet, group: str) -> list[AccountVerdict]:
+    return [item for item in removable(fleet.accounts) if item.group == group]
+
+
+def _sql_header(fleet: Fleet, group: str, what: str, count: int) -> list[str]:
+    servers = fleet.groups[group]
+    place = run_on(servers)
+    where = (
+        f"{group}, to be run on {place} alone" if len(servers) > 1 else servers[0].report.server or "an unknown server"
+    )
     return [
-        f"-- conntracker: {what} {count} unused accounts of {report.server or 'an unknown server'}",
-        f"-- assessed {utc(report.now)}, window {report.window_days} days; for review, nothing was run",
+        f"-- conntracker: {what} {count} unused accounts of {where}",
+        f"-- assessed {utc(fleet.now)}, window {fleet.terms.days} days; for review, nothing was run",
         "SET NAMES utf8mb4;",
     ]
 
 
-def _unlock_lines(report: Report) -> Iterator[str]:
+def _elsewhere(fleet: Fleet, item: AccountVerdict) -> str:
+    """Return what makes a comment of a statement on an account that the server on which the script runs has not."""
+    place = run_on(fleet.groups[item.group])
+    return "" if place in item.servers else f"-- not on {place}, but on {', '.join(item.servers)}: "
+
+
+def _unlock_lines(fleet: Fleet, group: str) -> Iterator[str]:
     """Yield the statements for all but the accounts that were locked before: they stay so."""
-    for item in report.removable:
+    for item in _going(fleet, group):
         if not item.account.locked:
-            yield f"{alter_user(item.account.row, 'UNLOCK')} -- {item.name}"
+            yield f"{_elsewhere(fleet, item)}{alter_user(item.account.row, 'UNLOCK')} -- {item.name}"
 
 
 def alter_user(row: AccountRow, action: str) -> str:
@@ -5324,200 +5819,6 @@ def _sql_of(row: AccountRow, form: str) -> str:
         account = f"{_backquoted(user)}@{_backquoted(host)}"
     statement = form.format(account)
     return f"{statement};" if shows else f"EXECUTE IMMEDIATE CONVERT(x'{statement.encode().hex()}' USING utf8mb4);"
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Fleet: one answer over several servers
-# ---------------------------------------------------------------------------------------------------------------------
-#
-# Servers of one group share their accounts by replication: an account of theirs is unused only if each of them was
-# watched and none saw it.
-
-
-class Server(NamedTuple):
-    """A server of the fleet, by its database; `replication` says how it replicates, `size` among how many at least."""
-
-    name: str
-    group: str
-    report: Report
-    replication: str
-    size: int
-
-
-def load_servers(paths: Iterable[str], config: Config, now: int) -> list[Server]:
-    """Return the servers of databases, or of folders of them; of two databases of one server the newer one counts."""
-    files = [
-        found
-        for path in paths
-        for found in (sorted(glob.glob(f"{glob.escape(path)}/*.sqlite")) if os.path.isdir(path) else [path])
-    ]
-    if not files:
-        raise DatabaseError(f"{', '.join(paths)}: no database there: name files, or folders with *.sqlite in them")
-    servers: dict[str, Server] = {}
-    for path in files:
-        if not os.path.exists(path):
-            raise DatabaseError(f"{path}: no such database")
-        store = Store(path, config.time_format_db, config.time_location, write=False)
-        server = _server_of(assess(store.knowledge(), now, terms_of(config)), store.get("server_group") or "", path)
-        known = servers.get(server.name)
-        if known is None or (known.report.knowledge.last_run or 0) < (server.report.knowledge.last_run or 0):
-            servers[server.name] = server
-    return list(servers.values())
-
-
-def _server_of(report: Report, group: str, path: str) -> Server:
-    setting = report.knowledge.settings.get
-    port = setting("port", "3306")
-    name = visible_text(setting("hostname") or os.path.splitext(os.path.basename(path))[0]) + (
-        f":{port}" if port != "3306" else ""
-    )
-    nodes, replicas = int(setting("wsrep_cluster_size") or 0), int(setting("slaves_connected") or 0)
-    if nodes > 1:
-        return Server(name, group or name, report, f"Galera node, one of {nodes}", nodes)
-    if int(setting("slaves_running") or 0):
-        return Server(name, group or name, report, "replica", 2 + replicas)
-    return Server(name, group or name, report, f"primary of {replicas}" if replicas else "", 1 + replicas)
-
-
-def fleet_data(servers: Sequence[Server], missing: Sequence[str], now: int, terms: Terms) -> dict[str, Any]:
-    """Return the report over several servers, schema 2; `missing` are the names of those that gave no database."""
-    groups = {server.group: [one for one in servers if one.group == server.group] for server in servers}
-    stand = [f"{name}: no database was given: nothing is removable" for name in missing]
-    accounts = []
-    for group, mine in groups.items():
-        lacking = [
-            f"{one.name} is {one.replication or 'alone'}: databases of {one.size} servers are needed, {len(mine)} given"
-            for one in mine
-            if one.size > len(mine)
-        ]
-        stand += lacking
-        stand += [f"{one.name}: {problem}" for one in mine for problem in one.report.problems]
-        rows: dict[AccountRow, list[tuple[Server, AccountVerdict]]] = {}
-        for one in mine:
-            for item in one.report.accounts:
-                rows.setdefault(item.account.row, []).append((one, item))
-        accounts += [_fleet_account(group, found, [*missing, *lacking]) for found in rows.values()]
-    accounts.sort(
-        key=lambda row: (not row["removable"], VERDICTS.index(row["verdict"]), row["last_seen"] or "", row["user"])
-    )
-    going = [row for row in accounts if row["removable"]]
-    where = len({name for row in going for name in row["servers"]})
-    return {
-        "schema": 2,
-        "generated_at": utc(now),
-        "window_days": terms.days,
-        "window_start": utc(now - terms.days * DAY),
-        "sentence": f"{len(going)} of {len(accounts)} accounts may go, on {where} of {len(servers)} servers,"
-        f" as of {_minute(now)} UTC.",
-        "problems": list(dict.fromkeys(stand)),
-        "groups": [
-            {"name": name, "servers": [one.name for one in mine], "missing": list(missing), "run_on": _run_on(mine)}
-            for name, mine in groups.items()
-        ],
-        "servers": [*map(_fleet_server, servers), *({**_MISSING_SERVER, "name": name} for name in missing)],
-        "accounts": accounts,
-    }
-
-
-def _run_on(servers: Sequence[Server]) -> str:
-    """Return the server on which a group's SQL must run: the primary, or any Galera node."""
-    return max(servers, key=lambda one: (one.replication != "replica", one.name)).name
-
-
-_MISSING_SERVER: dict[str, Any] = {
-    "group": "",
-    "version": "",
-    "missing": True,
-    "ignored": False,
-    "replication": "",
-    "watched": [],
-    "holes": [],
-    "watched_share": 0.0,
-    "tracking": {"since": None, "until": None},
-    "inventory": {"taken_at": None, "error": ""},
-    "problems": ["no database was given"],
-    "notes": [],
-}
-
-
-def _fleet_server(server: Server) -> dict[str, Any]:
-    data = json.loads(json_report(server.report))
-    whole = server.report.coverage.is_whole
-    inventory = {
-        "taken_at": data["inventory"]["taken_at"],
-        "error": visible_text(server.report.knowledge.inventory_error),
-    }
-    return {
-        "name": server.name,
-        "group": server.group,
-        "version": data["server"]["version"] or "",
-        "missing": False,
-        "ignored": False,
-        "replication": server.replication,
-        "watched": data["watched"],
-        "holes": [{**hole, "tolerated": whole} for hole in data["holes"]],
-        "watched_share": data["watched_share"],
-        "tracking": {key: data["tracking"][key] for key in ("since", "until")},
-        "inventory": inventory,
-        "problems": data["problems"],
-        "notes": data["notes"],
-    }
-
-
-def _fleet_account(group: str, rows: Sequence[tuple[Server, AccountVerdict]], lacking: Sequence[str]) -> dict[str, Any]:
-    """Put together what the servers of a group say of one account: used anywhere is used."""
-    server, newest = max(rows, key=lambda row: row[1].last_seen or 0)
-    verdicts = {item.verdict for _, item in rows}
-    verdict = next(verdict for verdict in ("active", "unknown", "stale", "never") if verdict in verdicts)
-    reasons = [
-        f"{one.name}: {reason}" if len(rows) > 1 else reason
-        for one, item in rows
-        for reason in item.reasons
-        if item.verdict == verdict
-    ]
-    keep = dict.fromkeys(
-        [
-            *(reason for _, item in rows for reason in item.keep_reasons),
-            *(f"judged without: {name}" for name in lacking),
-        ]
-    )
-    hosts = dict.fromkeys(visible(host) for _, item in rows for host in item.client_hosts)
-    facts = _facts(newest)
-    return {
-        **{
-            key: facts[key]
-            for key in ("last_seen", "last_seen_certain", "first_seen", "locked", "locked_since", "is_role", "stage")
-        },
-        **_json_name("user", newest.account.user),
-        **_json_name("host", newest.account.host),
-        "group": group,
-        "verdict": verdict,
-        "removable": verdict in ("stale", "never") and not keep,
-        "last_server": server.name if newest.last_seen is not None else None,
-        "evidence": list(dict.fromkeys(kind for _, item in rows for kind in item.evidence)),
-        "client_hosts": {"count": len(hosts), "newest": list(hosts)[:SHOWN_HOSTS]},
-        "servers": [one.name for one, _ in rows],
-        "keep_reasons": list(keep),
-        "reasons": reasons,
-    }
-
-
-def fleet_sql(data: Mapping[str, Any], group: Mapping[str, Any]) -> str:
-    """Return the script that locks a group's removable accounts, for review; it must run on one server alone."""
-    mine = [row for row in data["accounts"] if row["group"] == group["name"] and row["removable"]]
-    lines = [
-        f"-- conntracker: lock {len(mine)} unused accounts of {group['name']}; to be run on {group['run_on']} alone",
-        f"-- assessed {data['generated_at']}, window {data['window_days']} days; for review, nothing was run",
-        "SET NAMES utf8mb4;",
-    ]
-    for row in mine:
-        names = (
-            bytes.fromhex(row[f"{key}_hex"]) if f"{key}_hex" in row else row[key].encode() for key in ("user", "host")
-        )
-        account = AccountRow(*names)
-        statement = "-- already locked:" if row["locked"] else f"{alter_user(account, 'LOCK')} --"
-        lines.append(f"{statement} {visible_account(account)}: {row['verdict']}; {'; '.join(row['reasons'])}")
-    return "\n".join(lines) + "\n"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -6034,6 +6335,8 @@ def _inventory_state(knowledge: Knowledge, now: int) -> tuple[int, str]:
     problems = list(inventory_problems(knowledge, now))
     if knowledge.definers is None and knowledge.source == "server":
         problems.append("definers are not known")
+    if knowledge.topology.sources is None:
+        problems.append(f"it is not known from where it replicates (needed: {_NEEDED['replication']})")
     age = [] if knowledge.inventory_at is None else [f"{age_text(max(now - knowledge.inventory_at, 0))} old"]
     return _warn(problems), "; ".join(problems + age)
 
@@ -6056,48 +6359,67 @@ def run_accounts(config: Config, _say: Say) -> int:
 
 
 def run_report(config: Config, _say: Say) -> int:
-    """Print the verdict on every account."""
-    now = int(time.time())
-    if config.sources or config.format == "html":
-        return _run_fleet_report(config, now)
+    """Print the verdict on every account: of one server, or over several."""
+    now, terms = int(time.time()), terms_of(config)
+    if config.sources:
+        if config.format == "prometheus":
+            raise ConfigError("--from: metrics are of one server: let each write its own, and Prometheus add them up")
+        databases = load_databases(config.sources, config)
+    else:
+        databases = [_own_database(config, now)]
+    missing = dict(name.partition("=")[::2] for name in config.missing)
+    fleet = judge(databases, missing, now, terms)
+    report = fleet.servers[0].report
+    if config.format == "prometheus":  # its figures are of all accounts
+        emit(prometheus_report(report), config.output)
+        return 0
+    fleet = fleet._replace(accounts=only(fleet.accounts, config.verdict))
+    if config.format == "sql":
+        _write_sql(fleet, config)
+    elif config.format == "json" and not config.sources:
+        emit(json_report(report._replace(accounts=only(report.accounts, config.verdict))), config.output)
+    else:
+        writers: dict[str, Callable[[Fleet], str]] = {
+            "table": table_report,
+            "json": lambda fleet: json_text(fleet_data(fleet)),
+            "csv": lambda fleet: csv_report(fleet, groups=bool(config.sources)),
+            "html": lambda fleet: html_report(fleet_data(fleet)),
+        }
+        emit(writers[config.format](fleet), config.output, encoding="utf-8" if config.format == "html" else "")
+    return 0
+
+
+def _own_database(config: Config, now: int) -> Database:
+    """Return what the database of SqlitePath holds; an accounts file takes the place of its inventory."""
     accounts = load_accounts_file(config.accounts, now) if config.accounts else None
     store = _open(config, write=accounts is not None)
     if accounts is not None:
         accounts = store.put_accounts_file(accounts, now)
-    report = assess(store.knowledge(accounts), now, terms_of(config))
-    if config.format != "prometheus":  # its figures are of all accounts
-        report = report.only(config.verdict)
-    writers: dict[str, Callable[[Report], str]] = {
-        "table": table_report,
-        "json": json_report,
-        "csv": csv_report,
-        "prometheus": prometheus_report,
-        "sql": drop_sql if config.stage == "drop" else lock_sql,
-    }
-    text = writers[config.format](report)
-    emit(text, config.output, encoding="utf-8" if config.format == "sql" else "")
-    if config.format == "sql" and config.output and config.stage == "lock":
-        emit(unlock_sql(report), config.output + ".undo")
-    return 0
+    knowledge = store.knowledge(accounts)
+    name = server_name(knowledge) or "this server"
+    return Database(name, store.get("server_group") or name, knowledge)
 
 
-def _run_fleet_report(config: Config, now: int) -> int:
-    """Print one report over several databases, or a page."""
-    servers = load_servers(config.sources or (config.sqlite_path,), config, now)
-    data = fleet_data(servers, config.missing, now, terms_of(config))
-    if config.format == "html":
-        emit(html_report(data), config.output, encoding="utf-8")
-    elif config.format == "json":
-        emit(json_text(data), config.output)
-    elif config.format == "sql" and os.path.isdir(config.output):
-        for group in data["groups"]:
-            name = re.sub(r"[^A-Za-z0-9.-]", "_", group["name"])
-            emit(fleet_sql(data, group), os.path.join(config.output, f"{name}.sql"))
-    elif config.format == "sql":
-        emit("\n".join(fleet_sql(data, group) for group in data["groups"]), config.output, encoding="utf-8")
+def _write_sql(fleet: Fleet, config: Config) -> None:
+    """Write a script per group, with the script that undoes it beside it if they go to files."""
+    write = drop_sql if config.stage == "drop" else lock_sql
+    if not os.path.isdir(config.output):
+        emit("\n".join(write(fleet, group) for group in fleet.groups), config.output, encoding="utf-8")
+        scripts = {config.output: list(fleet.groups)} if config.output else {}
     else:
-        raise ConfigError("--from: goes with --format html, json or sql")
-    return 0
+        scripts = {os.path.join(config.output, f"{_file_name(group)}.sql"): [group] for group in fleet.groups}
+        for path, groups in scripts.items():
+            emit(write(fleet, groups[0]), path)
+    for path, groups in scripts.items():
+        if config.stage == "lock":
+            emit("\n".join(unlock_sql(fleet, group) for group in groups), f"{path}.undo")
+
+
+def _file_name(group: str) -> str:
+    """Return a file name that no other group gets."""
+    import urllib.parse
+
+    return urllib.parse.quote(group, safe=" @+,=")
 
 
 def run_status(config: Config, _say: Say) -> int:
