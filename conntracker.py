@@ -3824,7 +3824,11 @@ class Collector:
         if self.inventory:
             whole = not (unreadable or broken or todo.gaps or self.unparsed)
             Proof(store, self.inventory, passes, whole=whole, say=self.say).keep()
-        store.set(last_error="; ".join(self.problems), server_group=self.config.group)
+        store.set(
+            last_error="; ".join(self.problems),
+            server_group=self.config.group,
+            replicas_ignored=", ".join(self.config.replicas_ignored),
+        )
         if self.config.inventory:
             report = assess(store.knowledge(), now, terms_of(self.config))
             store.put_verdicts(report)
@@ -4780,6 +4784,10 @@ def assess(
     if case.unmatched:
         notes.append(f"logins of {case.unmatched} (user, client host) pairs match no account that exists now")
     notes += [f"the exclude pattern {visible_text(pattern)} matches no account" for pattern in case.idle_excludes()]
+    if terms.ignored:
+        notes.append(
+            f"not needed, as they serve no clients (ReplicasIgnored): {visible_text(', '.join(terms.ignored))}"
+        )
     notes += notes_of_coverage(case.coverage)
     return Report(now, terms, knowledge, case.coverage, accounts, tuple(case.problems), tuple(notes))
 
@@ -5095,6 +5103,7 @@ def _minute(instant: Optional[int]) -> str:
 # primary knows its replicas only by the hosts that read its binary log, so they are counted; nodes of a cluster bear
 # its state UUID.  Who is not among the databases given stands against every account, by name.
 
+_ADDRESS = re.compile("[0-9.]+|.*:.*")
 _GIVE_IT = "give its database as well (--from, same Group), or name it in ReplicasIgnored"
 
 
@@ -5135,30 +5144,30 @@ def _lacking_sources(one: Knowledge, given: Sequence[Knowledge], _now: int, term
 
 
 def _lacking_replicas(one: Knowledge, given: Sequence[Knowledge], now: int, terms: Terms) -> Iterator[str]:
-    """Yield how many of a primary's replicas are missing: those connected, and those seen within the window."""
+    """Yield how many of a primary's replicas are missing: of those connected, and of those seen within the window."""
     start = now - terms.days * DAY
     seen = {host for host, at in one.topology.replicas.items() if at >= start and not _is_ignored(host, terms)}
     connected = [host for host in one.topology.connected if not _is_ignored(host, terms)]
-    mine = [other for other in given if _replicates_from(other, one) and not _is_ignored(server_name(other), terms)]
-    running = [other for other in mine if other.topology.running]
-    hosts = {_first_label(other.settings.get("hostname", "")): other for other in mine}
-    # One that is stopped is not connected: it counts only if its name is among those seen.
-    stopped = [other for host, other in hosts.items() if other not in running and host in map(_first_label, seen)]
-    lack = max(len(connected) - len(running), len(seen) - len(running) - len(stopped))
+    others = [other for other in given if other is not one and not _is_ignored(server_name(other), terms)]
+    running = [other for other in others if other.topology.running and _replicates_from(other, one)]
+    # Those not connected any more may replicate from another server of the group by now.
+    names = {_first_label(other.settings.get("hostname", "")) for other in others}
+    strangers = sorted(host for host in seen if _first_label(host) not in names)
+    gone = [host for host in strangers if host not in connected and not _ADDRESS.fullmatch(host)]
+    lack = max(len(connected) - len(running), len(seen) - len(others), len(gone))
     if lack > 0:
-        strangers = sorted(host for host in seen if _first_label(host) not in hosts) or sorted(seen)
         of = f"of the {max(len(connected), len(seen))} replicas of {server_name(one)}"
-        yield f"{', '.join(strangers)}: {lack} {of} missing: {_GIVE_IT}"
+        yield f"{', '.join(strangers or sorted(seen))}: {lack} {of} missing: {_GIVE_IT}"
 
 
 def _replicates_from(other: Knowledge, one: Knowledge) -> bool:
     number = one.settings.get("server_id")
-    return other is not one and any(source.server_id == number for source in other.topology.sources or ())
+    return any(source.server_id == number for source in other.topology.sources or ())
 
 
 def _first_label(host: str) -> str:
     """Return a host name without its domain, and an address as it is."""
-    return host if re.fullmatch("[0-9.]+|.*:.*", host) else host.partition(".")[0].lower()
+    return host if _ADDRESS.fullmatch(host) else host.partition(".")[0].lower()
 
 
 def _lacking_nodes(one: Knowledge, given: Sequence[Knowledge], now: int, terms: Terms) -> Iterator[str]:
@@ -5186,11 +5195,15 @@ def replication_of(knowledge: Knowledge) -> str:
 
 
 class Database(NamedTuple):
-    """What one database holds, and whose it is: a name that no other server of the report has, and its group."""
+    """What one database holds, and whose it is: a name that no other server of the report has, and its group.
+
+    `ignored` is what ReplicasIgnored was when it last collected.
+    """
 
     name: str
     group: str
     knowledge: Knowledge
+    ignored: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -5242,37 +5255,41 @@ def load_databases(paths: Iterable[str], config: Config) -> list[Database]:
     ]
     if not files:
         raise DatabaseError(f"{', '.join(paths)}: no database there: name files, or folders with *.sqlite in them")
-    found_at: dict[tuple[str, ...], tuple[str, str, Knowledge]] = {}
-    older: set[tuple[str, ...]] = set()
+    newest: dict[tuple[str, ...], Database] = {}
     for path in files:
         if not os.path.exists(path):
             raise DatabaseError(f"{path}: no such database")
         store = Store(path, config.time_format_db, config.time_location, write=False)
-        knowledge, group = store.knowledge(), store.get("server_group") or ""
-        identity = tuple(knowledge.settings.get(key, "") for key in ("hostname", "port", "datadir", "server_id"))
+        one = database_of(store, store.knowledge(), visible_text(os.path.basename(path)))
+        identity = tuple(one.knowledge.settings.get(key, "") for key in ("hostname", "port", "datadir", "server_id"))
         key = identity if any(identity) else (path,)
-        if key in found_at:
-            older.add(key)
-        if key not in found_at or (found_at[key][2].last_run or 0) < (knowledge.last_run or 0):
-            found_at[key] = path, group, knowledge
-    databases: dict[str, Database] = {}
-    for key, (path, group, knowledge) in found_at.items():
-        file = visible_text(os.path.basename(path))
-        name = server_name(knowledge) or file
-        name = f"{name} ({file})" if name in databases else name
-        note = "an older database of it was left out" if key in older else ""
-        databases[name] = Database(name, group or name, knowledge, note)
-    return list(databases.values())
+        if key in newest:
+            one = max(newest[key], one, key=lambda database: database.knowledge.last_run or 0)
+            one = one._replace(note="an older database of it was left out")
+        elif one.name in {other.name for other in newest.values()}:
+            one = one._replace(name=f"{one.name} ({visible_text(path)})")
+        newest[key] = one
+    return list(newest.values())
+
+
+def database_of(store: Store, knowledge: Knowledge, otherwise: str) -> Database:
+    """Return what a database holds, under the server's name if that is known."""
+    name = server_name(knowledge) or otherwise
+    return Database(name, store.get("server_group") or name, knowledge, _list(store.get("replicas_ignored") or ""))
 
 
 def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, terms: Terms) -> Fleet:
     """Return one verdict on each account of each group of servers."""
     servers: list[Server] = []
     accounts: list[AccountVerdict] = []
-    missing = {name: group for name, group in missing.items() if not _is_ignored(name, terms)}
+    terms = terms._replace(ignored=(*terms.ignored, *(name for one in databases for name in one.ignored)))
     for group in dict.fromkeys(one.group for one in databases):
         mine = [one for one in databases if one.group == group]
-        lacks = [f"{name} is missing: no database of it was given" for name, of in missing.items() if of in ("", group)]
+        lacks = [
+            f"{name} is missing: no database of it was given"
+            for name, of in missing.items()
+            if of in ("", group) and not _is_ignored(name, terms)
+        ]
         lacks += lacking([one.knowledge for one in mine], now, terms)
         judged = []
         for one in mine:
@@ -5538,6 +5555,7 @@ def json_report(report: Report) -> str:
     setting = knowledge.settings.get
     named = ("hostname", "version", "datadir", "system_time_zone")
     of_groups = ("group", "servers", "last_server")
+    shared = _json_evidence(report)
     return json_text(
         {
             "schema": REPORT_SCHEMA,
@@ -5546,14 +5564,12 @@ def json_report(report: Report) -> str:
                 **{name: visible_text(setting(name, "")) or None for name in named},
                 "skip_name_resolve": setting("skip_name_resolve", "").upper() in ("ON", "1"),
             },
+            **shared,
             "tracking": {
-                **_json_tracking(knowledge),
+                **shared["tracking"],
                 "last_record": utc(knowledge.last_record) or None,
                 "gaps": [_json_gap(gap) for gap in knowledge.gaps],
             },
-            "watched": _json_watched(coverage),
-            "holes": [_json_gap(hole) for hole in coverage.holes],
-            "watched_share": _watched_share(coverage, 4),
             "holes_tolerated": bool(coverage.holes) and coverage.is_whole,
             "inventory": {
                 "source": knowledge.source,
@@ -5563,8 +5579,6 @@ def json_report(report: Report) -> str:
             },
             "window_days": report.window_days,
             "window_start": utc(report.window_start),
-            "problems": report.problems,
-            "notes": report.notes,
             "accounts": [
                 {key: value for key, value in _facts(item).items() if key not in of_groups} for item in report.accounts
             ],
@@ -5574,6 +5588,16 @@ def json_report(report: Report) -> str:
 
 def fleet_data(fleet: Fleet) -> dict[str, Any]:
     """Return the report over several servers for programs and the page, schema 2."""
+    groups = [
+        {
+            "name": group,
+            "servers": [one.name for one in servers],
+            "missing": [name for name, of in fleet.missing.items() if of in ("", group)],
+            "lacks": servers[0].lacks,
+            "run_on": run_on(servers),
+        }
+        for group, servers in fleet.groups.items()
+    ]
     return {
         "schema": 2,
         "generated_at": utc(fleet.now),
@@ -5581,37 +5605,20 @@ def fleet_data(fleet: Fleet) -> dict[str, Any]:
         "window_start": utc(fleet.now - fleet.terms.days * DAY),
         "sentence": fleet.sentence,
         "problems": fleet.problems,
-        "groups": [
-            {
-                "name": group,
-                "servers": [one.name for one in servers],
-                "missing": [name for name, of in fleet.missing.items() if of in ("", group)],
-                "lacks": servers[0].lacks,
-                "run_on": run_on(servers),
-            }
-            for group, servers in fleet.groups.items()
-        ],
-        "servers": [
-            *map(_json_server, fleet.servers),
-            *({**_MISSING_SERVER, "name": name, "group": group} for name, group in fleet.missing.items()),
-        ],
+        "groups": groups,
+        "servers": [*map(_json_server, fleet.servers), *_json_missing(fleet)],
         "accounts": [_facts(item) for item in fleet.accounts],
     }
 
 
-_MISSING_SERVER: dict[str, Any] = {
-    "version": "",
-    "missing": True,
-    "ignored": False,
-    "replication": "",
-    "watched": [],
-    "holes": [],
-    "watched_share": 0.0,
-    "tracking": {"since": None, "until": None},
-    "inventory": {"taken_at": None, "error": ""},
-    "problems": ["no database was given"],
-    "notes": [],
-}
+def _json_missing(fleet: Fleet) -> Iterator[dict[str, Any]]:
+    """Yield the servers that gave no database, in the form of the others."""
+    nothing = Knowledge()
+    coverage = Coverage(nothing, fleet.now, fleet.terms)
+    report = Report(fleet.now, fleet.terms, nothing, coverage, (), ("no database was given",))
+    for name, group in fleet.missing.items():
+        server = Server(name, group, report, (), _is_ignored(name, fleet.terms))
+        yield {**_json_server(server), "missing": True, "holes": []}
 
 
 def _json_server(server: Server) -> dict[str, Any]:
@@ -5623,28 +5630,30 @@ def _json_server(server: Server) -> dict[str, Any]:
         "missing": False,
         "ignored": server.ignored,
         "replication": replication_of(knowledge),
-        "watched": _json_watched(coverage),
+        **_json_evidence(server.report),
         "holes": [{**_json_gap(hole), "tolerated": coverage.is_whole} for hole in coverage.holes],
-        "watched_share": _watched_share(coverage, 4),
-        "tracking": _json_tracking(knowledge),
         "inventory": {
             "taken_at": utc(knowledge.inventory_at) or None,
             "error": visible_text(knowledge.inventory_error),
         },
         "problems": server.problems,
-        "notes": server.report.notes,
     }
 
 
-def _json_tracking(knowledge: Knowledge) -> dict[str, Any]:
-    return {"since": utc(knowledge.tracking_since) or None, "until": utc(knowledge.last_run) or None}
-
-
-def _json_watched(coverage: Coverage) -> list[dict[str, str]]:
-    return [
-        {"began": utc(one.began), "ended": utc(one.ended), "proof": one.proof, "detail": one.detail}
-        for one in coverage.intervals
-    ]
+def _json_evidence(report: Report) -> dict[str, Any]:
+    """Return what the verdicts on a server's accounts rest on."""
+    knowledge, coverage = report.knowledge, report.coverage
+    return {
+        "tracking": {"since": utc(knowledge.tracking_since) or None, "until": utc(knowledge.last_run) or None},
+        "watched": [
+            {"began": utc(one.began), "ended": utc(one.ended), "proof": one.proof, "detail": one.detail}
+            for one in coverage.intervals
+        ],
+        "holes": [_json_gap(hole) for hole in coverage.holes],
+        "watched_share": _watched_share(coverage, 4),
+        "problems": report.problems,
+        "notes": report.notes,
+    }
 
 
 def _json_gap(gap: Gap) -> dict[str, str]:
@@ -6395,9 +6404,7 @@ def _own_database(config: Config, now: int) -> Database:
     store = _open(config, write=accounts is not None)
     if accounts is not None:
         accounts = store.put_accounts_file(accounts, now)
-    knowledge = store.knowledge(accounts)
-    name = server_name(knowledge) or "this server"
-    return Database(name, store.get("server_group") or name, knowledge)
+    return database_of(store, store.knowledge(accounts), "this server")
 
 
 def _write_sql(fleet: Fleet, config: Config) -> None:

@@ -123,6 +123,17 @@ def test_a_known_replica_that_is_stopped_does_not_stand_for_an_unknown_one() -> 
     assert going(judged(seen, knows(2, topology=replica_of(1, running=0)))) == set(USERS)
 
 
+def test_after_a_failover_the_old_primary_still_knows_its_replicas() -> None:
+    replicas = dict.fromkeys(("10.0.0.2", "db3.example.com"), NOW - DAY)
+    old = knows(1, topology=Topology(replica_of(2).sources, 1, (), replicas))
+    new = knows(2, topology=primary_of("10.0.0.1", "10.0.0.3"))
+    third = knows(3, topology=replica_of(2))
+    assert going(judged(old, new, third)) == set(USERS)
+    for name in ("10.0.0.9", "db9"):
+        left = old._replace(topology=old.topology._replace(replicas={**replicas, name: NOW - DAY}))
+        assert f"{name}: 1 of the 3 replicas of db1 missing" in "; ".join(judged(left, new, third).problems)
+
+
 def test_replicas_of_one_address_are_counted() -> None:
     first = knows(1, topology=primary_of("proxy", "proxy"))
     second, third = knows(2, topology=replica_of(1)), knows(3, topology=replica_of(1))
@@ -172,6 +183,15 @@ def test_who_serves_no_clients_is_shown_and_its_holes_do_not_matter() -> None:
     assert "serves no clients (ReplicasIgnored)" in " ".join(v.table_report(fleet).split())
     used = second._replace(evidence=(Evidence("login", b"a", b"h", None, NOW - DAY),))
     assert going(judged(first, used, ignored=("db2",))) == {"b", "c"}
+
+
+def test_what_the_servers_themselves_ignore_is_ignored_and_said() -> None:
+    database = Database("db1", "shop", knows(1, topology=primary_of("db2")), ("db2",))
+    fleet = v.judge([database], {"db2": ""}, NOW, Terms())
+    assert going(fleet) == set(USERS)
+    assert "note: not needed, as they serve no clients (ReplicasIgnored): db2" in v.table_report(fleet)
+    shown = v.fleet_data(fleet)["servers"][1]
+    assert (shown["name"], shown["missing"], shown["ignored"]) == ("db2", True, True)
 
 
 def test_who_serves_no_clients_decides_nothing_alone() -> None:
@@ -314,7 +334,7 @@ def test_two_servers_of_one_name_are_two_and_two_databases_of_one_are_one(tmp_pa
     done = run("--from", str(one), "--from", str(copy), "--from", str(other))
     assert done.returncode == 0, done.stderr
     assert "server: db1, 10.11.19-MariaDB, group shop" in done.stdout
-    assert "server: db1 (audit.sqlite), 10.11.19-MariaDB, group shop" in done.stdout
+    assert f"server: db1 ({other})" in done.stdout.replace("\n        ", " ")
     assert done.stdout.count("\nserver: ") == 2
     assert done.stdout.count("note: an older database of it was left out") == 1
 
