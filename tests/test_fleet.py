@@ -353,6 +353,13 @@ def test_a_script_per_group_whatever_the_groups_are_called(tmp_path: Path) -> No
     assert len(list(folder.iterdir())) == 2 * len(groups)
 
 
+def test_a_missing_server_is_named_with_its_group(tmp_path: Path) -> None:
+    path = str(stored(tmp_path, "db1", "shop"))
+    for missing, words in (("db5", "db5 is missing"), ("db5=shop", "db5 is missing"), ("db5=", "db5 is missing")):
+        assert f"problem: {words}: no database of it was given" in run("--from", path, "--missing", missing).stdout
+    assert "is missing" not in run("--from", path, "--missing", "db5=crm").stdout
+
+
 def test_only_some_verdicts_over_several_servers(tmp_path: Path) -> None:
     path = str(stored(tmp_path, "db1"))
     assert "dead@%" in run("--from", path, "--verdict", "never").stdout
