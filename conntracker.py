@@ -5104,7 +5104,6 @@ def _minute(instant: Optional[int]) -> str:
 # its state UUID.  Who is not among the databases given stands against every account, by name.
 
 _ADDRESS = re.compile("[0-9.]+|.*:.*")
-_GIVE_IT = "give its database as well (--from, same Group), or name it in ReplicasIgnored"
 
 
 def server_name(knowledge: Knowledge) -> str:
@@ -5140,7 +5139,7 @@ def _lacking_sources(one: Knowledge, given: Sequence[Knowledge], _now: int, term
         known = any(other is not one and other.settings.get("server_id") == source.server_id for other in given)
         names = source.host, f"{source.host}:{source.port}"
         if not known and not any(_is_ignored(called, terms) for called in names):
-            yield f"{names[1]}, the primary of {name}, is missing: {_GIVE_IT}"
+            yield _missing(f"{names[1]}, the primary of {name},")
 
 
 def _lacking_replicas(one: Knowledge, given: Sequence[Knowledge], now: int, terms: Terms) -> Iterator[str]:
@@ -5156,8 +5155,11 @@ def _lacking_replicas(one: Knowledge, given: Sequence[Knowledge], now: int, term
     gone = [host for host in strangers if host not in connected and not _ADDRESS.fullmatch(host)]
     lack = max(len(connected) - len(running), len(seen) - len(others), len(gone))
     if lack > 0:
-        of = f"of the {max(len(connected), len(seen))} replicas of {server_name(one)}"
-        yield f"{', '.join(strangers or sorted(seen))}: {lack} {of} missing: {_GIVE_IT}"
+        hosts, name = strangers or sorted(seen), server_name(one)
+        who = f"{lack} of the {max(len(connected), len(seen))} replicas of {name} ({', '.join(hosts)})"
+        if lack == len(hosts):
+            who = f"{', '.join(hosts)}, {'a replica' if lack == 1 else 'replicas'} of {name},"
+        yield _missing(who, lack)
 
 
 def _replicates_from(other: Knowledge, one: Knowledge) -> bool:
@@ -5179,7 +5181,12 @@ def _lacking_nodes(one: Knowledge, given: Sequence[Knowledge], now: int, terms: 
     size -= max(by_address, sum(nodes))
     lack = size - nodes.count(False)
     if lack > 0:
-        yield f"{lack} of the {size} nodes of the Galera cluster of {server_name(one)} missing: {_GIVE_IT}"
+        yield _missing(f"{lack} of the {size} nodes of the Galera cluster of {server_name(one)}", lack)
+
+
+def _missing(who: str, count: int = 1) -> str:
+    them, its = ("is", "its database") if count == 1 else ("are", "their databases")
+    return f"{who} {them} missing: give {its} as well (--from, same Group), or name it in ReplicasIgnored"
 
 
 def replication_of(knowledge: Knowledge) -> str:
@@ -5326,11 +5333,12 @@ def _account_of(group: str, rows: Sequence[tuple[Server, AccountVerdict]]) -> Ac
     server, newest = max(rows, key=lambda row: row[1].last_seen or 0)
     items = [item for _, item in rows]
     verdict = next(verdict for verdict in ("active", "unknown", "stale", "never") if verdict in _each(items, "verdict"))
+    # What all of them say needs no name.
     reasons = [
-        f"{one.name}: {reason}" if len(rows) > 1 and reason not in one.lacks else reason
-        for one, item in rows
-        if item.verdict == verdict
-        for reason in item.reasons
+        reason if all(reason in item.reasons for item in items) else f"{one.name}: {reason}"
+        for one, said in rows
+        if said.verdict == verdict
+        for reason in said.reasons
     ]
     firsts = [item.first_seen for item in items if item.first_seen is not None]
     keep = tuple(dict.fromkeys(reason for item in items for reason in item.keep_reasons))

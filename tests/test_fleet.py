@@ -95,8 +95,8 @@ def test_a_chain_of_three_is_whole_and_lacks_each_of_its_links_by_name() -> None
     first, middle, last = CHAIN
     for servers, names in (
         ((middle, last), ["db1:3306, the primary of db2"]),
-        ((first, last), ["db2.example.com: 1 of the 1 replicas of db1", "10.0.0.2:3306, the primary of db3"]),
-        ((first, middle), ["10.0.0.3: 1 of the 1 replicas of db2"]),
+        ((first, last), ["db2.example.com, a replica of db1, is missing", "10.0.0.2:3306, the primary of db3"]),
+        ((first, middle), ["10.0.0.3, a replica of db2, is missing"]),
     ):
         fleet = judged(*servers)
         assert going(fleet) == set()
@@ -131,14 +131,16 @@ def test_after_a_failover_the_old_primary_still_knows_its_replicas() -> None:
     assert going(judged(old, new, third)) == set(USERS)
     for name in ("10.0.0.9", "db9"):
         left = old._replace(topology=old.topology._replace(replicas={**replicas, name: NOW - DAY}))
-        assert f"{name}: 1 of the 3 replicas of db1 missing" in "; ".join(judged(left, new, third).problems)
+        assert f"1 of the 3 replicas of db1 (10.0.0.2, {name}) is missing" in "; ".join(
+            judged(left, new, third).problems
+        )
 
 
 def test_replicas_of_one_address_are_counted() -> None:
     first = knows(1, topology=primary_of("proxy", "proxy"))
     second, third = knows(2, topology=replica_of(1)), knows(3, topology=replica_of(1))
     assert going(judged(first, second, third)) == set(USERS)
-    assert "proxy: 1 of the 2 replicas of db1" in judged(first, second).problems[0]
+    assert "proxy, a replica of db1, is missing" in judged(first, second).problems[0]
 
 
 def test_nodes_of_a_cluster_are_known_by_its_uuid_and_counted() -> None:
@@ -148,7 +150,7 @@ def test_nodes_of_a_cluster_are_known_by_its_uuid_and_counted() -> None:
     three = [node(number, _3=NOW - DAY, _2=NOW) for number in (1, 2, 3)]
     assert going(judged(*three)) == set(USERS)
     assert going(judged(*three[:2])) == set()
-    assert "1 of the 3 nodes of the Galera cluster of db1 missing" in judged(*three[:2]).problems[0]
+    assert "1 of the 3 nodes of the Galera cluster of db1 is missing" in judged(*three[:2]).problems[0]
     assert going(judged(*three[:2], node(3, "other"))) == set()
     assert going(judged(*(node(number, _3=NOW - 91 * DAY, _2=NOW) for number in (1, 2)))) == set(USERS)
     assert going(judged(*three, ignored=("db3",))) == set(USERS)
@@ -268,6 +270,16 @@ def test_what_may_go_is_objected_to_by_no_server_whatever_the_topology(
     for one in found:
         alone = judged(one)
         assert not may_go & ({item.account.user.decode() for item in alone.accounts} - going(alone))
+
+
+def test_a_reason_that_all_servers_give_stands_once_and_any_other_with_the_server_s_name() -> None:
+    first = knows(1, account("a"), topology=primary_of("db2"))
+    second = knows(2, account("a"), topology=replica_of(1))
+    said = f"no use since {v.utc(OLD)[:10]}, the window all watched"
+    assert judged(first, second).accounts[0].reasons == (said,)
+    blind = judged(first, second._replace(sessions_complete=False)).accounts[0]
+    assert blind.verdict == "unknown"
+    assert blind.reasons == ("db2: other accounts' open sessions are not visible (needed: GRANT PROCESS ON *.*)",)
 
 
 @given(servers())
