@@ -114,6 +114,18 @@ def test_a_replica_that_was_seen_within_the_window_is_missing_though_it_is_not_c
     assert going(judged(knows(1, topology=Topology(replicas={"db2": NOW - DAY})), ignored=("DB2",))) == set(USERS)
 
 
+def test_a_replica_that_is_gone_is_missing_by_its_name_whoever_else_is_given() -> None:
+    seen = knows(1, topology=Topology(replicas={"db9.example.com": NOW - DAY}))
+    assert judged(seen, knows(2)).problems[0].startswith("db9.example.com, a replica of db1, is missing")
+    assert going(judged(seen, knows(9))) == set(USERS)
+
+
+def test_a_primary_that_is_not_known_is_missing() -> None:
+    fleet = judged(knows(1, topology=primary_of("db2")), knows(2, topology=Topology(None, 1)))
+    assert going(fleet) == set()
+    assert "db2 replicates, it is not known from where (needed: GRANT SLAVE MONITOR ON *.*)" in fleet.problems
+
+
 def test_a_known_replica_that_is_stopped_does_not_stand_for_an_unknown_one() -> None:
     first = knows(1, topology=primary_of("10.0.0.9"))
     assert going(judged(first, knows(2, topology=replica_of(1)))) == set(USERS)
@@ -159,7 +171,8 @@ def test_nodes_of_a_cluster_are_known_by_its_uuid_and_counted() -> None:
 def test_an_arbitrator_is_no_node_with_accounts() -> None:
     settings = {"wsrep_cluster_size": "3", "wsrep_incoming_addresses": "10.0.0.1:3306,AUTO,"}
     inventory = v.Inventory("server", NOW, (), settings)
-    assert Topology().seen(inventory, NOW).nodes == {"2": NOW}
+    three = Topology(nodes={"3": OLD})
+    assert three.seen(inventory, NOW).nodes == {"3": OLD, "2": NOW}
 
 
 def test_what_inventories_saw_is_kept_as_it_was(tmp_path: Path) -> None:
@@ -305,12 +318,12 @@ def test_the_script_leaves_out_what_the_server_on_which_it_runs_has_not() -> Non
 
 @pytest.mark.parametrize("sql", [v.lock_sql, v.unlock_sql, v.drop_sql])
 def test_a_script_runs_on_the_one_that_can_be_written_to(sql: Any) -> None:
-    read_only = {**knows(2).settings, "read_only": "ON"}
+    read_only = {**knows(1).settings, "read_only": "ON"}
     circle = [
-        knows(2, topology=primary_of("db1", sources=replica_of(1).sources or ()), settings=read_only),
-        knows(1, topology=primary_of("db2", sources=replica_of(2).sources or ())),
+        knows(2, topology=primary_of("db1", sources=replica_of(1).sources or ())),
+        knows(1, topology=primary_of("db2", sources=replica_of(2).sources or ()), settings=read_only),
     ]
-    assert "to be run on db1 alone" in sql(judged(*circle), "shop")
+    assert "to be run on db2 alone" in sql(judged(*circle), "shop")
 
 
 # By the command line
