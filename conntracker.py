@@ -4734,11 +4734,6 @@ class Report(NamedTuple):
         settings = self.knowledge.settings
         return visible_text(" ".join(settings[name] for name in ("hostname", "version") if settings.get(name)))
 
-    @property
-    def name(self) -> str:
-        """The server's name, with its port if that is an odd one, made visible; '' if it is not known."""
-        return server_name(self.knowledge)
-
 
 def counts_of(accounts: Iterable[AccountVerdict]) -> Mapping[str, int]:
     """Return the number of accounts of each verdict; roles are none."""
@@ -5240,17 +5235,25 @@ class Fleet(NamedTuple):
     missing: Mapping[str, str] = {}
 
     @property
+    def serving(self) -> list[Server]:
+        """The servers that serve clients."""
+        return [one for one in self.servers if not one.ignored]
+
+    @property
     def groups(self) -> Mapping[str, list[Server]]:
-        """The servers that serve clients, by group."""
-        serving = [one for one in self.servers if not one.ignored]
-        return {one.group: [other for other in serving if other.group == one.group] for one in serving}
+        """Those by group."""
+        return {one.group: [other for other in self.serving if other.group == one.group] for one in self.serving}
+
+    @property
+    def lacks(self) -> list[str]:
+        """Which servers are missing, in words."""
+        return list(dict.fromkeys(lack for one in self.serving for lack in one.lacks))
 
     @property
     def problems(self) -> list[str]:
         """What stands against it: servers that are missing, then what is wrong with each."""
-        serving = [one for one in self.servers if not one.ignored]
-        own = (f"{one.name}: {problem}" for one in serving for problem in one.problems)
-        return list(dict.fromkeys([*(lack for one in serving for lack in one.lacks), *own]))
+        own = (f"{one.name}: {problem}" for one in self.serving for problem in one.problems)
+        return list(dict.fromkeys([*self.lacks, *own]))
 
 
 def load_databases(paths: Iterable[str], config: Config) -> list[Database]:
@@ -5298,6 +5301,7 @@ def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, t
             if of in ("", group) and not _is_ignored(name, terms)
         ]
         lacks += lacking([one.knowledge for one in mine], now, terms)
+        lacks += _unlisted(mine, now, terms)
         judged = []
         for one in mine:
             report = assess(one.knowledge, now, terms, lacks)
@@ -5312,6 +5316,14 @@ def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, t
         f" as of {_minute(now)} UTC."
     )
     return Fleet(now, terms, tuple(servers), tuple(sorted(accounts, key=_most_actionable)), sentence, missing)
+
+
+def _unlisted(group: Sequence[Database], now: int, terms: Terms) -> Iterator[str]:
+    """Yield why a server of a group may have seen accounts used that it does not list."""
+    for one in group if len(group) > 1 else ():
+        if not _is_ignored(one.name, terms):
+            for problem in (*_tracking_problems(one.knowledge, now), *inventory_problems(one.knowledge, now)):
+                yield f"{one.name}: {problem}"
 
 
 def _accounts_of(group: str, serving: Sequence[Server], servers: Sequence[Server]) -> Iterator[AccountVerdict]:
@@ -5493,8 +5505,7 @@ def table_report(fleet: Fleet) -> str:
     lines = [f"window: {fleet.terms.days} days, since {_minute(fleet.now - fleet.terms.days * DAY)}"]
     for server in fleet.servers:
         lines += ["", *_table_head(server, several)]
-    lacks = dict.fromkeys(lack for server in fleet.servers if not server.ignored for lack in server.lacks)
-    lines += ["", *wrapped("problem: ", *lacks)] if lacks else []
+    lines += ["", *wrapped("problem: ", *fleet.lacks)] if fleet.lacks else []
     lines += ["", f"  {'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE"]
     known = {*fleet.problems, *(problem for server in fleet.servers for problem in server.problems)}
     for item in listed:

@@ -200,6 +200,23 @@ def test_who_serves_no_clients_is_shown_and_its_holes_do_not_matter() -> None:
     assert going(judged(first, used, ignored=("db2",))) == {"b", "c"}
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"source": "none", "accounts": ()}, "db2: the server was never asked for its accounts"),
+        ({"inventory_at": NOW - 30 * DAY}, "db2: the inventory is of"),
+        ({"last_run": NOW - 30 * DAY}, "db2: the last successful run was"),
+    ],
+)
+def test_a_server_whose_accounts_are_not_known_may_have_seen_those_of_the_others(
+    changes: dict[str, Any], words: str
+) -> None:
+    seen = (Evidence("login", b"a", b"10.1.1.1", None, NOW - 40 * DAY),)
+    fleet = judged(knows(1), knows(2, account("other"), evidence=seen, **changes))
+    assert going(fleet) == set()
+    assert sum(problem.startswith(words) for problem in fleet.problems) == 1
+
+
 def test_what_the_servers_themselves_ignore_is_ignored_and_said() -> None:
     database = Database("db1", "shop", knows(1, topology=primary_of("db2")), ("db2",))
     fleet = v.judge([database], {"db2": ""}, NOW, Terms())

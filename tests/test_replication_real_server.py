@@ -324,6 +324,9 @@ def test_a_cluster_is_judged_by_all_its_nodes(nodes: list[Host], tmp_path: Path)
     assert {server["replication"] for server in data["servers"]} == {"one of 2 Galera nodes"}
     script = run_report(paths, "--format", "sql")
     assert script.count("ALTER USER 'dead'@'localhost' ACCOUNT LOCK;") == 1
+    client = ["mariadb", "--no-defaults", "--user=root", f"--socket={nodes[0].server.socket_path}"]
+    subprocess.run(client, input=script.encode(), check=True)
+    wait_for(nodes[1].server, "dead", "JSON_VALUE(Priv, '$.account_locked') = 1")
     for path, host in zip(paths, nodes):
         alone = report([path])
         assert removable(alone) == set()

@@ -80,7 +80,7 @@ def make(*names: bytes, host: bytes = b"10.%") -> Report:
 
 def alone(report: Report) -> Fleet:
     """Return the report on a server that stands alone, as its readers get it."""
-    database = v.Database(report.name or "db1", "db1", report.knowledge)
+    database = v.Database("db1", "db1", report.knowledge)
     return v.judge([database], {}, report.now, report.terms)
 
 
