@@ -3093,7 +3093,7 @@ INSERT INTO evidence SELECT kind, user, host, 1, first_seen, last_seen, shown, u
     last_seen = max(last_seen, excluded.last_seen);
 DELETE FROM evidence WHERE settled = 0;
 DELETE FROM suspect WHERE settled = 0;
-DELETE FROM meta WHERE key LIKE 'audit#_%' ESCAPE '#' OR key LIKE 'server#_%' ESCAPE '#';
+DELETE FROM meta WHERE key = 'version' OR key LIKE 'audit#_%' ESCAPE '#' OR key LIKE 'server#_%' ESCAPE '#';
 ALTER TABLE account ADD COLUMN locked_since INTEGER;
 DROP TABLE session;
 DROP TABLE file;
@@ -3836,7 +3836,7 @@ class Collector:
     def _keep_facts_of_run(self, todo: Plan, passes: list[Pass], *, complete: bool, now: int) -> None:
         """Keep the single facts."""
         store = self.store
-        facts: dict[str, Any] = {"version": __version__}
+        facts: dict[str, Any] = {"tracker_version": __version__}
         for key, choose, instants in (
             ("tracking_since", min, [one.ledger.first for one in passes] + [file.first for file in todo.files]),
             ("last_record", max, [one.ledger.latest or None for one in passes]),
@@ -6245,7 +6245,7 @@ def _time_line(account: Mapping[str, Any], span: "_Span") -> str:
 
 
 def _account_row(account: Mapping[str, Any], line: str, grouped: bool, known: Collection[str]) -> str:
-    state = [account["stage"] or "locked" * account["locked"], "role" * account["is_role"]]
+    state = [account["stage"] or "locked" * bool(account["locked"]), "role" * account["is_role"]]
     seen, last = "no use seen", account["last_seen"]
     if last:
         seen = "perhaps " * (not account["last_seen_certain"])

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from site_kit import PROGRAM
+from site_kit import Pen
 from site_kit import Site
 from site_kit import assert_one_clear_line
 
@@ -362,6 +363,16 @@ def stored(folder: Path, name: str, group: str = "") -> Path:
 def run(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(PROGRAM), "report", "--config", os.devnull, *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "sql", "html"])
+def test_a_tracker_that_never_asked_its_server_reports_too(site: Site, pen: Pen, form: str) -> None:
+    site.write(pen.sessions(30))
+    site.collect()
+    for options in ((), ("--from", str(site.database))):
+        done = site.run("report", "--format", form, *options)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert v.__version__ not in done.stdout  # what the tracker is must not pass for what the server is
 
 
 def test_metrics_are_of_one_server(tmp_path: Path) -> None:
