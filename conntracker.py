@@ -21,7 +21,7 @@ understood: one line on stderr says what, where and what to do; what could be re
 from there; 2 wrong options or configuration.  `status`: 0 good, 1 warning, 2 critical, 3 it cannot tell.
 
 Contents.  Part one, what cron runs on the host: Options, Time, Grammar, Log files, Reading, Ledger, Server, Store,
-Collect. Part two, what only reads the database: Match, Assessment, Output, Fleet, Page, Status, Commands.
+Collect. Part two, what only reads the database: Match, Assessment, Fleet, Output, Page, Status, Commands.
 """
 
 import sys
@@ -213,6 +213,7 @@ OPTIONS = (
     Option("SyslogIdentifier", "", _IDENTIFIER, "identifier of our records in syslog or the journal"),
     Option("ServerHost", "", _NAMES, "server host of our records, where a log has several"),
     Option("Group", "", Kind("a word, or nothing"), "servers of one group share their accounts by replication"),
+    Option("ReplicasIgnored", "", _NAMES, "servers that share accounts but never serve clients"),
     Option("SqlitePath", "/var/lib/mysql/audit.sqlite", Kind("a path", ".+"), "the database"),
     Option("TimeFormatAudit", DEFAULT_STAMP, _TIME_FORMAT, "form of the stamps in the log"),
     Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", _TIME_FORMAT, "form of Accounts.last_seen"),
@@ -229,7 +230,7 @@ OPTIONS = (
     Option("Days", "90", _NUMBER, "days without use after which an account is unused"),
     Option("DropAfter", "30", _NUMBER, "days locked and not asked for before DROP is printed"),
 )
-OF_REPORT = ("Days", "Exclude", "WatchedSince", "TolerateHoles", "DropAfter")
+OF_REPORT = ("ReplicasIgnored", "Days", "Exclude", "WatchedSince", "TolerateHoles", "DropAfter")
 COMMANDS = {
     "collect": "read what is new in the logs (the default)",
     "accounts": "print the stored accounts",
@@ -250,6 +251,7 @@ class Config(NamedTuple):
     syslog_identifier: str
     server_host: tuple[str, ...]
     group: str
+    replicas_ignored: tuple[str, ...]
     sqlite_path: str
     time_format_audit: "TimeFormat"
     time_format_db: "TimeFormat"
@@ -336,7 +338,7 @@ def _add_report_options(add: Callable[..., Any]) -> None:
     add("--verdict", action="append", choices=VERDICTS, metavar="VERDICT", help=verdicts)
     sources = "report on this database, or on a folder of them"
     add("--from", dest="sources", action="append", metavar="PATH", help=sources)
-    add("--missing", action="append", metavar="NAME", help="name a server that gave no database")
+    add("--missing", action="append", metavar="NAME", help="name a server that gave no database, or NAME=GROUP")
     add("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
     add("--output", metavar="FILE", help="write the report to a file, all at once")
     stages = "what --format sql prints: lock (the default) or drop"
@@ -2480,8 +2482,8 @@ class Ledger:
 _Rows = Mapping[str, Sequence[Sequence[bytes]]]  # of an answer of the server, by tag
 # Settings that are kept, beside those of the audit plugin: variables, status variables, and what is told by others.
 _VARIABLES = "version hostname datadir port server_id system_time_zone skip_name_resolve read_only userstat"
-_STATUS = "uptime com_uninstall_plugin slaves_running slaves_connected wsrep_cluster_size wsrep_cluster_state_uuid"
-SETTINGS = frozenset(f"{_VARIABLES} {_STATUS} audit_plugin utc_offset replicas".split())
+_STATUS = "uptime com_uninstall_plugin wsrep_incoming_addresses"
+SETTINGS = frozenset(f"{_VARIABLES} {_STATUS} audit_plugin utc_offset".split())
 
 
 def _settings_sql(table: str, names: str) -> str:
@@ -2499,8 +2501,8 @@ _SERVER_SQL = {
     "session": _OWN_SESSION,
     "clock": "SELECT 'clock', HEX(CONCAT(TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW()))), HEX(CURRENT_USER()),"
     " HEX(USER()), HEX(CONCAT(CONNECTION_ID())), HEX(CONCAT(UNIX_TIMESTAMP()))",
-    "variables": _settings_sql("GLOBAL_VARIABLES", _VARIABLES),
-    "status": _settings_sql("GLOBAL_STATUS", _STATUS),
+    "variables": _settings_sql("GLOBAL_VARIABLES", f"{_VARIABLES} gtid_slave_pos"),
+    "status": _settings_sql("GLOBAL_STATUS", f"{_STATUS} slaves_running wsrep_cluster_size wsrep_cluster_state_uuid"),
     "plugin": "SELECT 'setting', HEX('audit_plugin'), HEX(PLUGIN_STATUS)"
     " FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'SERVER_AUDIT'",
     "origins": "SELECT 'origin', HEX(LOWER(VARIABLE_NAME)), HEX(GLOBAL_VALUE_ORIGIN)"
@@ -2543,6 +2545,8 @@ _DEFINER_SQL = {
         )
     },
 }
+# Its rows cannot be tagged.
+_SOURCES_SQL = {"session": _OWN_SESSION, "replication": "SHOW ALL SLAVES STATUS"}
 # The privileges that the account for the inventory needs, and what each is for: the least that does.
 _NEEDED = {
     "accounts": "GRANT SELECT (Host, User, Priv) ON mysql.global_priv",
@@ -2553,19 +2557,23 @@ _NEEDED = {
     "events": "GRANT SELECT ON mysql.event",
     "views": "GRANT SHOW VIEW ON *.*",
     "triggers": "GRANT TRIGGER ON *.*",
+    "replication": "GRANT SLAVE MONITOR ON *.*",
 }
 # No option of the client's files may change the form of its answer: tee and pager, html, xml, vertical or table
 # output, verbosity.
 _CLIENT_OPTIONS = """
---batch --raw --skip-column-names --force --no-auto-rehash --skip-reconnect --skip-auto-vertical-output --skip-vertical
+--batch --force --no-auto-rehash --skip-reconnect --skip-auto-vertical-output --skip-vertical
 --skip-table --skip-html --skip-xml --skip-tee --skip-pager --skip-comments --skip-show-warnings --delimiter=;
 --default-character-set=utf8mb4
 """
+_TAGGED = ("--raw", "--skip-column-names")
+_WITH_HEAD = ("--skip-raw", "--column-names")
 _ECHOED = frozenset(text.encode() for text in (*_SERVER_SQL.values(), *_DEFINER_SQL.values()))
 _REFUSED_LOGIN = (1044, 1045, 1130, 1227, 1251, 1275, 1698, 1820, 1862, 4151)
 _NOT_UNDERSTOOD = "inventory: the client's answer was not understood"
 # A processlist host is cut to this width (sql/sql_show.cc, LIST_PROCESS_HOST_LEN).
 _SESSION_HOST_WIDTH = 64
+_LONG_HOST = "a host with a long name"
 
 
 class AccountRow(NamedTuple):
@@ -2605,14 +2613,66 @@ def proxy_of(user: bytes, host: bytes, proxied_user: bytes, proxied_host: bytes)
     return Proxy(AccountRow(user, host), AccountRow(proxied_user, proxied_host))
 
 
+class Source(NamedTuple):
+    """A server from which another one replicates, as that one names it; the id is '0' if they never met."""
+
+    host: str
+    port: str
+    server_id: str
+
+
+class Topology(NamedTuple):
+    """With which servers a server shares its accounts.
+
+    `sources` are those that it replicates from, also when that is stopped; None: it does, but from where is not known.
+    `running`: how many of these replications ran.  `connected` are the client hosts that were reading the binary log,
+    `replicas` the instants at which each did so last.  `nodes` holds the instants at which the Galera cluster
+    `cluster` last had so many nodes.
+    """
+
+    sources: Optional[tuple[Source, ...]] = ()
+    running: int = 0
+    connected: tuple[str, ...] = ()
+    replicas: Mapping[str, int] = {}
+    nodes: Mapping[str, int] = {}
+    cluster: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> "Topology":
+        """Return what `written` wrote."""
+        sources, running, connected, *others = json.loads(text)
+        known = None if sources is None else tuple(itertools.starmap(Source, sources))
+        return cls(known, running, tuple(connected), *others)
+
+    def written(self) -> str:
+        """Return it as text."""
+        return json.dumps(self)
+
+    def seen(self, inventory: "Inventory", now: int) -> "Topology":
+        """Return it as an inventory shows it, with what was seen before."""
+        setting = inventory.settings.get
+        # An arbitrator (garbd) counts as a node, but has no accounts, and no address.
+        nodes = sum(map(bool, setting("wsrep_incoming_addresses", "").split(",")))
+        nodes = nodes or int(setting("wsrep_cluster_size") or 0)
+        return Topology(
+            inventory.sources,
+            int(setting("slaves_running") or 0),
+            inventory.replicas,
+            {**self.replicas, **dict.fromkeys(inventory.replicas, now)},
+            {**self.nodes, str(nodes): now} if nodes > 1 else self.nodes,
+            setting("wsrep_cluster_state_uuid", "") or self.cluster,
+        )
+
+
 class Inventory(NamedTuple):
     """What the server, or an accounts file, said; `taken_at` in epoch seconds, by the server's clock.
 
     `sessions` are the open ones: the name that logged in and the client's host, b'' if the server cut it; `replicas`
-    the hosts that read the binary log.  `definers`, `proxies` and `statistics` are None if not known; `missing` says
-    in words what could not be read and which privilege would allow it.  `settings` has lower-case names, among them
-    'audit_plugin' (its status or '') and 'utc_offset' (seconds that the server's zone is ahead of UTC now); `origins`
-    tells who set some of them.  `own_id` and `own_name` are those of the session that asked.
+    the hosts that read the binary log, once for each session; `sources` are as in Topology.  `definers`, `proxies` and
+    `statistics` are None if not known; `missing` says in words what could not be read and which privilege would allow
+    it.  `settings` has lower-case names, among them 'audit_plugin' (its status or '') and 'utc_offset' (seconds that
+    the server's zone is ahead of UTC now); `origins` tells who set some of them.  `own_id` and `own_name` are those of
+    the session that asked.
     """
 
     source: str
@@ -2628,6 +2688,7 @@ class Inventory(NamedTuple):
     origins: Mapping[str, str] = {}
     statistics: Optional[Mapping[bytes, str]] = None
     replicas: tuple[str, ...] = ()
+    sources: Optional[tuple[Source, ...]] = ()
     own_id: int = 0
     own_name: bytes = b""
 
@@ -2657,13 +2718,18 @@ def take_inventory(client: str, defaults_file: str, timeout: float, want_definer
     except (KeyError, TypeError, ValueError):
         # A tag or a column that is not there, or is too many.
         raise InventoryError(_NOT_UNDERSTOOD) from None
-    if want_definers:
-        try:
-            definers = _ask_definers(client, defaults_file, max(ends - time.monotonic(), 1.0))
-            inventory = inventory._replace(definers=definers)
-        except InventoryError as error:
-            missing.append(str(error))
-    return inventory._replace(missing=tuple(missing))
+    further: dict[str, Any] = {}
+    for name, ask, wanted in (
+        ("definers", _ask_definers, want_definers),
+        ("sources", _ask_sources, _replicates(inventory.settings)),
+    ):
+        if wanted:
+            try:
+                further[name] = ask(client, defaults_file, max(ends - time.monotonic(), 1.0))
+            except InventoryError as error:
+                further[name] = None
+                missing.append(str(error))
+    return inventory._replace(missing=tuple(missing), **further)
 
 
 def _inventory(rows: _Rows, failed: Mapping[str, str]) -> Inventory:
@@ -2684,7 +2750,7 @@ def _inventory(rows: _Rows, failed: Mapping[str, str]) -> Inventory:
         own_account=_split_account(own_account),
         origins={decoded(name): decoded(value) for name, value in rows.get("origin", ())},
         statistics=statistics if settings.get("userstat", "").upper() == "ON" and sessions_complete else None,
-        replicas=tuple(sorted({visible(host) for _, host, command in sessions if command == b"Binlog Dump"})),
+        replicas=tuple(sorted(visible(host) or _LONG_HOST for _, host, what in sessions if what == b"Binlog Dump")),
         own_id=int(own_id),
         own_name=b",".join(_split_account(own_name)),
     )
@@ -2704,12 +2770,39 @@ def _ask_definers(client: str, defaults_file: str, timeout: float) -> Mapping[Ac
     return counts
 
 
+def _replicates(settings: Mapping[str, str]) -> bool:
+    """Return whether the server replicates, or did: what every account may see of it."""
+    return bool(int(settings.get("slaves_running") or 0) or settings.get("gtid_slave_pos"))
+
+
+def _ask_sources(client: str, defaults_file: str, timeout: float) -> tuple[Source, ...]:
+    """Return the servers that this one is told to replicate from; raises InventoryError if they are not visible."""
+    output, failed = _run_client(client, defaults_file, timeout, _SOURCES_SQL, _WITH_HEAD)
+    if failed:
+        raise InventoryError(_lack("replication", failed.get("replication", "")))
+    # In a batch the client escapes what could end a field or a line.
+    lines = [line.split(b"\t") for line in output.split(b"\n") if b"\t" in line]
+    columns = b"Master_Host", b"Master_Port", b"Master_Server_Id"
+    if lines and (not {*columns} <= {*lines[0]} or any(len(line) != len(lines[0]) for line in lines)):
+        raise InventoryError(f"{_NOT_UNDERSTOOD}: replication")
+    rows = [dict(zip(lines[0], line)) for line in lines[1:]]
+    return tuple(Source(*(visible(row[name]) for name in columns)) for row in rows)
+
+
 def _lack(what: str, error: str) -> str:
     return f"{what}: {error}" + (f"; needed: {_NEEDED[what]}" if what in _NEEDED else "")
 
 
 def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]) -> tuple[_Rows, dict[str, str]]:
-    """Run the statements in one session of the client; give the rows by tag, and what failed with the reason."""
+    """Run statements that tag their rows; return the rows by tag, and what failed with the reason."""
+    output, failed = _run_client(client, defaults_file, timeout, sql, _TAGGED)
+    return _tagged_rows(output), failed
+
+
+def _run_client(
+    client: str, defaults_file: str, timeout: float, sql: Mapping[str, str], form: Sequence[str]
+) -> tuple[bytes, dict[str, str]]:
+    """Run the statements in one session of the client; return its output, and what failed with the reason."""
     path = shutil.which(client) or (shutil.which("mysql") if client == "mariadb" else None)
     if path is None:
         advice = "install mariadb-client or set Inventory"
@@ -2720,7 +2813,7 @@ def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]
     files = [f"--defaults-file={defaults_file}"] if defaults_file else []
     try:
         done = subprocess.run(
-            [path, *files, *_CLIENT_OPTIONS.split(), f"--connect-timeout={seconds}"],
+            [path, *files, *_CLIENT_OPTIONS.split(), *form, f"--connect-timeout={seconds}"],
             input="".join(f"{text};\n" for text in sql.values()).replace("{timeout}", seconds).encode(),
             capture_output=True,
             timeout=timeout,
@@ -2731,7 +2824,7 @@ def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]
         raise InventoryError(f"inventory: the server did not answer within {timeout:.0f} s") from None
     except OSError as error:
         raise InventoryError(f"inventory: cannot run the client {client}: {error.strerror}") from None
-    return _tagged_rows(done.stdout), _failures(done.returncode, done.stderr, list(sql))
+    return done.stdout, _failures(done.returncode, done.stderr, list(sql))
 
 
 def _failures(code: int, stderr: bytes, names: Sequence[str]) -> dict[str, str]:
@@ -2947,7 +3040,7 @@ INSERT INTO evidence SELECT kind, user, host, 1, first_seen, last_seen, shown, u
     FROM evidence WHERE settled = 0 {_WIDEN};
 DELETE FROM evidence WHERE settled = 0;
 DELETE FROM suspect WHERE settled = 0;
-DELETE FROM meta WHERE key LIKE 'audit#_%' ESCAPE '#' OR key LIKE 'server#_%' ESCAPE '#';
+DELETE FROM meta WHERE key = 'version' OR key LIKE 'audit#_%' ESCAPE '#' OR key LIKE 'server#_%' ESCAPE '#';
 ALTER TABLE account ADD COLUMN locked_since INTEGER;
 DROP TABLE session;
 DROP TABLE file;
@@ -3229,6 +3322,7 @@ class Store:
             inventory_error="",
             first_inventory=meta.get("first_inventory") or now,
             sessions_complete=int(inventory.sessions_complete),
+            topology=_topology(meta).seen(inventory, now).written(),
             own_user=own_user,
             own_host=own_host,
         )
@@ -3307,6 +3401,7 @@ class Store:
             inventory_error=meta.get("inventory_error") or "",
             heartbeat_error=meta.get("heartbeat_error") or "",
             sessions_complete=bool(meta.get("sessions_complete")),
+            topology=_topology(meta),
             skip_since=meta.get("skip_name_resolve_since") or 0,
             own_account=None if meta.get("own_user") is None else AccountRow(meta["own_user"], meta["own_host"]),
         )
@@ -3323,6 +3418,10 @@ class Store:
     def put_verdicts(self, report: "Report") -> None:
         """Replace the verdicts that the views Verdicts and Unused show."""
         self._replace("verdict", (_verdict_row(item, report) for item in report.accounts))
+
+
+def _topology(meta: Mapping[str, Any]) -> Topology:
+    return Topology.read(meta["topology"]) if "topology" in meta else Topology()
 
 
 def parted(name: bytes) -> tuple[bytes, bytes]:
@@ -3603,7 +3702,11 @@ class Collector:
         if self.inventory:
             whole = not (todo.unreadable or broken or todo.gaps or self.unparsed)
             Proof(store, self.inventory, passes, whole=whole, say=self.say).keep()
-        store.set(last_error="; ".join(problems), server_group=self.config.group)
+        store.set(
+            last_error="; ".join(problems),
+            server_group=self.config.group,
+            replicas_ignored=", ".join(self.config.replicas_ignored),
+        )
         if self.config.inventory:
             store.put_verdicts(assess(store.knowledge(), now, terms_of(self.config)))
         return problems
@@ -3622,7 +3725,7 @@ class Collector:
         processed = max(filter(None, written), default=None)
         counted = any(file.is_new for file in todo.files) or known.get("unparsed") is None
         facts = {
-            "version": __version__,
+            "tracker_version": __version__,
             "tracking_since": min(filter(None, firsts), default=None),
             "last_record": max(filter(None, lasts), default=None),
             "last_processed": processed,
@@ -3843,8 +3946,7 @@ class Proof:
         reason = blind or earlier.get("audit_blind")
         if reason:
             store.add_gaps([(earlier.get("inventory_at") or self.now, self.now, reason)])
-        origins, replicas = json.dumps(dict(inventory.origins)), ", ".join(inventory.replicas)
-        store.set(heartbeat_error=trouble, origins=origins, replicas=replicas, audit_blind=blind)
+        store.set(heartbeat_error=trouble, origins=json.dumps(dict(inventory.origins)), audit_blind=blind)
 
     def _trouble(self, found: Optional[Pass]) -> str:
         """Return why the heartbeat proves nothing, or ''."""
@@ -4321,6 +4423,7 @@ class Knowledge(NamedTuple):
     heartbeat_error: str = ""
     sessions_complete: bool = False
     own_account: Optional[AccountRow] = None
+    topology: Topology = Topology()
     unparsed: int = 0
 
 
@@ -4328,7 +4431,8 @@ class Terms(NamedTuple):
     """The user's terms of a verdict.
 
     `days` of the window, patterns of accounts to keep, since when all logins are in the logs by the operator's word,
-    seconds of the window that may be unwatched, and days locked before an account may be dropped.
+    seconds of the window that may be unwatched, days locked before an account may be dropped, and names of servers that
+    never serve clients.
     """
 
     days: int = 90
@@ -4336,11 +4440,19 @@ class Terms(NamedTuple):
     stated_since: Optional[int] = None
     tolerated: int = 0
     drop_after: int = 30
+    ignored: tuple[str, ...] = ()
 
 
 def terms_of(config: Config) -> Terms:
     """Return the terms that the options give."""
-    return Terms(config.days, config.exclude, config.stated_since, config.tolerate_holes * 60, config.drop_after)
+    return Terms(
+        config.days,
+        config.exclude,
+        config.stated_since,
+        config.tolerate_holes * 60,
+        config.drop_after,
+        config.replicas_ignored,
+    )
 
 
 class AccountVerdict(NamedTuple):
@@ -4348,7 +4460,7 @@ class AccountVerdict(NamedTuple):
 
     `evidence` are the kinds of record that tell of use, `client_hosts` those that used it, newest first.
     `droppable`: it was locked long enough, and nobody asked for it; `stage` says in words how a locked account
-    stands.
+    stands.  `servers` of its `group` have it, `last_server` saw the last use; they are empty for a server alone.
     """
 
     account: Account
@@ -4363,6 +4475,9 @@ class AccountVerdict(NamedTuple):
     reasons: tuple[str, ...]
     droppable: bool = False
     stage: str = ""
+    group: str = ""
+    servers: tuple[str, ...] = ()
+    last_server: Optional[str] = None
 
     @property
     def name(self) -> str:
@@ -4463,30 +4578,40 @@ class Report(NamedTuple):
         settings = self.knowledge.settings
         return visible_text(" ".join(settings[name] for name in ("hostname", "version") if settings.get(name)))
 
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """The number of accounts of each verdict; roles are none."""
-        return Counter(item.verdict for item in self.accounts if not item.account.is_role)
 
-    @property
-    def removable(self) -> list[AccountVerdict]:
-        """The accounts that may go."""
-        return [item for item in self.accounts if item.removable]
-
-    def only(self, verdicts: Sequence[str]) -> "Report":
-        """Keep the accounts with one of these verdicts; none given keeps all."""
-        return self._replace(accounts=tuple(a for a in self.accounts if not verdicts or a.verdict in verdicts))
+def counts_of(accounts: Iterable[AccountVerdict]) -> Mapping[str, int]:
+    """Return the number of accounts of each verdict; roles are none."""
+    return Counter(item.verdict for item in accounts if not item.account.is_role)
 
 
-def assess(knowledge: Knowledge, now: int, terms: Terms = Terms()) -> Report:  # noqa: B008 - it is immutable
-    """Return the verdict on every account; `now` in epoch seconds."""
+def removable(accounts: Iterable[AccountVerdict]) -> list[AccountVerdict]:
+    """Return the accounts that may go."""
+    return [item for item in accounts if item.removable]
+
+
+def only(accounts: Iterable[AccountVerdict], verdicts: Sequence[str]) -> tuple[AccountVerdict, ...]:
+    """Return the accounts with one of these verdicts; none given keeps all."""
+    return tuple(item for item in accounts if not verdicts or item.verdict in verdicts)
+
+
+def assess(
+    knowledge: Knowledge,
+    now: int,
+    terms: Terms = Terms(),  # noqa: B008 - it is immutable
+    lacks: Optional[Sequence[str]] = None,
+) -> Report:
+    """Return the verdict on every account; `now` in epoch seconds.
+
+    `lacks` says which servers that share its accounts are not known; None: no other is given.
+    """
+    lacks = lacking([knowledge], now, terms) if lacks is None else lacks
     if not knowledge.accounts:
         # Without any inventory the names of the log are shown, with the client's host in place of a host pattern.
         names = dict.fromkeys(
             (item.user, item.host) for item in knowledge.evidence if item.kind in ("login", "imported", "proxied")
         )
         knowledge = knowledge._replace(accounts=tuple(itertools.starmap(Account, names)))
-    case = _Assessment(knowledge, now, terms)
+    case = _Assessment(knowledge, now, terms, lacks)
     accounts = sorted(map(case.account, knowledge.accounts), key=_most_actionable)
     return Report(now, terms, knowledge, case.coverage, tuple(accounts), tuple(case.problems), tuple(case.notes()))
 
@@ -4577,13 +4702,13 @@ def _why(reason: str) -> str:
 class _Assessment:
     """One pass over all accounts: the evidence laid on the account rows, then row by row the verdict."""
 
-    def __init__(self, knowledge: Knowledge, now: int, terms: Terms) -> None:
+    def __init__(self, knowledge: Knowledge, now: int, terms: Terms, lacks: Sequence[str]) -> None:
         self.knowledge, self.now, self.terms = knowledge, now, terms
         self.start = now - terms.days * DAY
         self.coverage = Coverage(knowledge, now, terms)
         self.unproven = [*_unproven(self.coverage)]
         # Why it is not known how things stand now.
-        self.blind = [*_tracking_problems(knowledge, now), *inventory_problems(knowledge, now)]
+        self.blind = [*lacks, *_tracking_problems(knowledge, now), *inventory_problems(knowledge, now)]
         if knowledge.source == "server":
             self.blind += audit_problems(knowledge.settings)
         self.problems = [*self.blind, *_coverage_problems(knowledge, self.coverage, terms)]
@@ -4627,6 +4752,9 @@ class _Assessment:
         for pattern in self.terms.excludes:
             if not any(excluded(account.row, pattern) for account in knowledge.accounts):
                 yield f"the exclude pattern {visible_text(pattern)} matches no account"
+        if self.terms.ignored:
+            ignored = visible_text(", ".join(self.terms.ignored))
+            yield f"not needed, as they serve no clients (ReplicasIgnored): {ignored}"
         yield from self.unproven
         yield from sorted({one.detail for one in self.coverage.intervals if one.detail and one.ended > self.start})[:3]
 
@@ -4787,6 +4915,302 @@ def _minute(instant: Optional[int]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Fleet: one answer over several servers
+# ---------------------------------------------------------------------------------------------------------------------
+#
+# Servers share their accounts by replication, or as nodes of a Galera cluster: an account of theirs is unused only if
+# each of them was watched and none saw it.  A replica is known to its primary by the server id that it names; a
+# primary knows its replicas only by the hosts that read its binary log, so they are counted; nodes of a cluster bear
+# its state UUID.  Who is not among the databases given stands against every account, by name.
+
+_ADDRESS = re.compile("[0-9.]+|.*:.*")
+
+
+def server_name(knowledge: Knowledge) -> str:
+    """Return a server's name, with its port if that is an odd one, made visible; '' if it is not known."""
+    setting = knowledge.settings.get
+    port = setting("port", "3306")
+    name = visible_text(setting("hostname", ""))
+    return f"{name}:{port}" if name and port != "3306" else name
+
+
+def _is_ignored(name: str, terms: Terms) -> bool:
+    return name.lower() in (ignored.lower() for ignored in terms.ignored)
+
+
+def lacking(given: Sequence[Knowledge], now: int, terms: Terms) -> list[str]:
+    """Return in words the servers that share accounts with those given, and are not among them."""
+    serving = [one for one in given if not _is_ignored(server_name(one), terms)]
+    if not serving:
+        return [f"{server_name(one)} serves no clients (ReplicasIgnored), so the others decide" for one in given]
+    return [
+        text
+        for one in serving
+        for find in (_lacking_sources, _lacking_replicas, _lacking_nodes)
+        for text in find(one, given, now, terms)
+    ]
+
+
+def _lacking_sources(one: Knowledge, given: Sequence[Knowledge], _now: int, terms: Terms) -> Iterator[str]:
+    name, sources = server_name(one), one.topology.sources
+    if sources is None:
+        yield f"{name} replicates, it is not known from where (needed: {_NEEDED['replication']})"
+    for source in sources or ():
+        known = any(other is not one and other.settings.get("server_id") == source.server_id for other in given)
+        names = source.host, f"{source.host}:{source.port}"
+        if not known and not any(_is_ignored(called, terms) for called in names):
+            yield _missing(f"{names[1]}, the primary of {name},")
+
+
+def _lacking_replicas(one: Knowledge, given: Sequence[Knowledge], now: int, terms: Terms) -> Iterator[str]:
+    """Yield how many of a primary's replicas are missing: of those connected, and of those seen within the window."""
+    start = now - terms.days * DAY
+    seen = {host for host, at in one.topology.replicas.items() if at >= start and not _is_ignored(host, terms)}
+    connected = [host for host in one.topology.connected if not _is_ignored(host, terms)]
+    others = [other for other in given if other is not one and not _is_ignored(server_name(other), terms)]
+    running = [other for other in others if other.topology.running and _replicates_from(other, one)]
+    # Those not connected any more may replicate from another server of the group by now.
+    names = {_first_label(other.settings.get("hostname", "")) for other in others}
+    strangers = sorted(host for host in seen if _first_label(host) not in names)
+    gone = [host for host in strangers if host not in connected and not _ADDRESS.fullmatch(host)]
+    lack = max(len(connected) - len(running), len(seen) - len(others), len(gone))
+    if lack > 0:
+        hosts, name = strangers or sorted(seen), server_name(one)
+        who = f"{lack} of the {max(len(connected), len(seen))} replicas of {name} ({', '.join(hosts)})"
+        if lack == len(hosts):
+            who = f"{', '.join(hosts)}, {'a replica' if lack == 1 else 'replicas'} of {name},"
+        yield _missing(who, lack)
+
+
+def _replicates_from(other: Knowledge, one: Knowledge) -> bool:
+    number = one.settings.get("server_id")
+    return any(source.server_id == number for source in other.topology.sources or ())
+
+
+def _first_label(host: str) -> str:
+    """Return a host name without its domain, and an address as it is."""
+    return host if _ADDRESS.fullmatch(host) else host.partition(".")[0].lower()
+
+
+def _lacking_nodes(one: Knowledge, given: Sequence[Knowledge], now: int, terms: Terms) -> Iterator[str]:
+    start, cluster = now - terms.days * DAY, one.topology.cluster
+    size = max((int(nodes) for nodes, at in one.topology.nodes.items() if at >= start), default=0)
+    addresses = one.settings.get("wsrep_incoming_addresses", "").split(",")
+    by_address = sum(_is_ignored(address.rpartition(":")[0], terms) for address in addresses)
+    nodes = [_is_ignored(server_name(other), terms) for other in given if other.topology.cluster == cluster]
+    size -= max(by_address, sum(nodes))
+    lack = size - nodes.count(False)
+    if lack > 0:
+        yield _missing(f"{lack} of the {size} nodes of the Galera cluster of {server_name(one)}", lack)
+
+
+def _missing(who: str, count: int = 1) -> str:
+    them, its = ("is", "its database") if count == 1 else ("are", "their databases")
+    return f"{who} {them} missing: give {its} as well (--from, same Group), or name it in ReplicasIgnored"
+
+
+def replication_of(knowledge: Knowledge) -> str:
+    """Return in words with which servers a server shares its accounts."""
+    topology = knowledge.topology
+    words = [f"replica of {source.host}:{source.port}" for source in topology.sources or ()]
+    words += ["replica"] * (topology.sources is None)
+    if topology.connected:
+        words.append(f"primary of {', '.join(dict.fromkeys(topology.connected))}")
+    nodes = list(filter(None, knowledge.settings.get("wsrep_incoming_addresses", "").split(",")))
+    words += [f"one of {len(nodes)} Galera nodes"] * bool(nodes)
+    return ", ".join(words)
+
+
+class Database(NamedTuple):
+    """What one database holds, and whose it is: a name that no other server of the report has, and its group.
+
+    `ignored` is what ReplicasIgnored was when it last collected.
+    """
+
+    name: str
+    group: str
+    knowledge: Knowledge
+    ignored: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Server(NamedTuple):
+    """A server of the fleet; `lacks` says which servers of its group are missing; one `ignored` serves no clients."""
+
+    name: str
+    group: str
+    report: Report
+    lacks: tuple[str, ...]
+    ignored: bool = False
+
+    @property
+    def problems(self) -> list[str]:
+        """Why accounts of this server cannot be judged, but for other servers that are missing."""
+        return [problem for problem in self.report.problems if problem not in self.lacks]
+
+
+class Fleet(NamedTuple):
+    """One answer over servers; `missing` are the names of those without a database, by group; '' is every group."""
+
+    now: int
+    terms: Terms
+    servers: tuple[Server, ...]
+    accounts: tuple[AccountVerdict, ...]
+    sentence: str
+    missing: Mapping[str, str] = {}
+
+    @property
+    def serving(self) -> list[Server]:
+        """The servers that serve clients."""
+        return [one for one in self.servers if not one.ignored]
+
+    @property
+    def groups(self) -> Mapping[str, list[Server]]:
+        """Those by group."""
+        return {one.group: [other for other in self.serving if other.group == one.group] for one in self.serving}
+
+    @property
+    def lacks(self) -> list[str]:
+        """Which servers are missing, in words."""
+        return list(dict.fromkeys(lack for one in self.serving for lack in one.lacks))
+
+    @property
+    def problems(self) -> list[str]:
+        """What stands against it: servers that are missing, then what is wrong with each."""
+        own = (f"{one.name}: {problem}" for one in self.serving for problem in one.problems)
+        return list(dict.fromkeys([*self.lacks, *own]))
+
+
+def load_databases(paths: Iterable[str], config: Config) -> list[Database]:
+    """Return what databases, or folders of them, hold; of two databases of one server the newer one counts."""
+    files = [
+        found
+        for path in paths
+        for found in (sorted(glob.glob(f"{glob.escape(path)}/*.sqlite")) if os.path.isdir(path) else [path])
+    ]
+    if not files:
+        raise DatabaseError(f"{', '.join(paths)}: no database there: name files, or folders with *.sqlite in them")
+    newest: dict[tuple[str, ...], Database] = {}
+    for path in files:
+        if not os.path.exists(path):
+            raise DatabaseError(f"{path}: no such database")
+        store = Store(path, config.time_format_db, config.time_location, write=False)
+        one = database_of(store, store.knowledge(), visible_text(os.path.basename(path)))
+        identity = tuple(one.knowledge.settings.get(key, "") for key in ("hostname", "port", "datadir", "server_id"))
+        key = identity if any(identity) else (path,)
+        if key in newest:
+            one = max(newest[key], one, key=lambda database: database.knowledge.last_run or 0)
+            one = one._replace(note="an older database of it was left out")
+        elif one.name in {other.name for other in newest.values()}:
+            one = one._replace(name=f"{one.name} ({visible_text(path)})")
+        newest[key] = one
+    return list(newest.values())
+
+
+def database_of(store: Store, knowledge: Knowledge, otherwise: str) -> Database:
+    """Return what a database holds, under the server's name if that is known."""
+    name = server_name(knowledge) or otherwise
+    return Database(name, store.get("server_group") or name, knowledge, _list(store.get("replicas_ignored") or ""))
+
+
+def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, terms: Terms) -> Fleet:
+    """Return one verdict on each account of each group of servers."""
+    servers: list[Server] = []
+    accounts: list[AccountVerdict] = []
+    terms = terms._replace(ignored=(*terms.ignored, *(name for one in databases for name in one.ignored)))
+    for group in dict.fromkeys(one.group for one in databases):
+        mine = [one for one in databases if one.group == group]
+        lacks = [
+            f"{name} is missing: no database of it was given"
+            for name, of in missing.items()
+            if of in ("", group) and not _is_ignored(name, terms)
+        ]
+        lacks += lacking([one.knowledge for one in mine], now, terms)
+        lacks += _unlisted(mine, now, terms)
+        judged = []
+        for one in mine:
+            report = assess(one.knowledge, now, terms, lacks)
+            report = report._replace(notes=(*report.notes, *filter(None, [one.note])))
+            judged.append(Server(one.name, group, report, tuple(lacks), _is_ignored(one.name, terms)))
+        servers += judged
+        accounts += _accounts_of(group, [one for one in judged if not one.ignored], judged)
+    going = removable(accounts)
+    where = len({name for item in going for name in item.servers})
+    sentence = (
+        f"{len(going)} of {len(accounts)} accounts may go, on {where} of {len(servers)} servers,"
+        f" as of {_minute(now)} UTC."
+    )
+    return Fleet(now, terms, tuple(servers), tuple(sorted(accounts, key=_most_actionable)), sentence, missing)
+
+
+def _unlisted(group: Sequence[Database], now: int, terms: Terms) -> Iterator[str]:
+    """Yield why a server of a group may have seen accounts used that it does not list."""
+    for one in group if len(group) > 1 else ():
+        if not _is_ignored(one.name, terms):
+            for problem in (*_tracking_problems(one.knowledge, now), *inventory_problems(one.knowledge, now)):
+                yield f"{one.name}: {problem}"
+
+
+def _accounts_of(group: str, serving: Sequence[Server], servers: Sequence[Server]) -> Iterator[AccountVerdict]:
+    """Yield the accounts of a group; one that serves no clients tells only of use."""
+    rows: dict[AccountRow, list[tuple[Server, AccountVerdict]]] = {}
+    for one in serving:
+        for item in one.report.accounts:
+            rows.setdefault(item.account.row, []).append((one, item))
+    for one in servers:
+        for item in one.report.accounts:
+            if one.ignored and item.account.row in rows and item.verdict == "active":
+                rows[item.account.row].append((one, item))
+    for found in rows.values():
+        yield _account_of(group, found)
+
+
+def _account_of(group: str, rows: Sequence[tuple[Server, AccountVerdict]]) -> AccountVerdict:
+    """Put together what the servers of a group say of one account: used anywhere is used."""
+    server, newest = max(rows, key=lambda row: row[1].last_seen or 0)
+    items = [item for _, item in rows]
+    verdict = next(verdict for verdict in ("active", "unknown", "stale", "never") if verdict in _each(items, "verdict"))
+    # What all of them say needs no name.
+    reasons = [
+        reason if all(reason in item.reasons for item in items) else f"{one.name}: {reason}"
+        for one, said in rows
+        if said.verdict == verdict
+        for reason in said.reasons
+    ]
+    firsts = [item.first_seen for item in items if item.first_seen is not None]
+    keep = tuple(dict.fromkeys(reason for item in items for reason in item.keep_reasons))
+    return newest._replace(
+        account=newest.account._replace(locked=newest.account.locked and all(item.account.locked for item in items)),
+        verdict=verdict,
+        removable=verdict in ("stale", "never") and not keep,
+        droppable=all(_each(items, "droppable")),
+        first_seen=min(firsts, default=None),
+        evidence=tuple(dict.fromkeys(kind for item in items for kind in item.evidence)),
+        client_hosts=tuple(dict.fromkeys(host for item in items for host in item.client_hosts)),
+        keep_reasons=keep,
+        reasons=tuple(dict.fromkeys(reasons)),
+        group=group,
+        servers=tuple(one.name for one, _ in rows),
+        last_server=server.name if newest.last_seen is not None else None,
+    )
+
+
+def _each(items: Iterable[AccountVerdict], name: str) -> list[Any]:
+    return [getattr(item, name) for item in items]
+
+
+def run_on(servers: Sequence[Server]) -> str:
+    """Return the server on which a group's SQL must run: the primary, or any Galera node."""
+
+    def rank(server: Server) -> tuple[bool, bool, bool, str]:
+        knowledge = server.report.knowledge
+        read_only = knowledge.settings.get("read_only", "OFF").upper() not in ("OFF", "0")
+        return knowledge.topology.sources != (), read_only, not knowledge.topology.replicas, server.name
+
+    return min(servers, key=rank).name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Output: tables, JSON, CSV, metrics and SQL
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -4895,35 +5319,45 @@ def accounts_text(store: Store, form: str) -> str:
 # The report.
 
 
-def table_report(report: Report) -> str:
+def table_report(fleet: Fleet) -> str:
     """Return the report for people: what may go first, each account's reasons below it."""
-    knowledge, coverage = report.knowledge, report.coverage
-    source = {"server": "of the server", "file": "of a file", "none": "none"}[knowledge.source]
-    age = "" if knowledge.inventory_at is None else f", {age_text(report.now - knowledge.inventory_at)} old"
-    listed = [item for item in report.accounts if not item.account.is_role]
-    roles = [visible(item.account.user) for item in report.accounts if item.account.is_role]
+    listed = [item for item in fleet.accounts if not item.account.is_role]
+    roles = dict.fromkeys(visible(item.account.user) for item in fleet.accounts if item.account.is_role)
     width = max([20, *(len(item.name) for item in listed if len(item.name) <= 44)])
-    totals = ", ".join(f"{report.counts[verdict]} {verdict}" for verdict in VERDICTS)
-    share = f"{coverage.share:.1%} of the window" if coverage.intervals else "nothing proven"
-    lines = [
-        *wrapped("server: ", report.server or "not asked"),
-        f"tracking: since {_minute(knowledge.tracking_since)}, until {_minute(knowledge.last_run)} (UTC)",
-        f"window: {report.window_days} days, since {_minute(report.window_start)}",
-        f"watched: {share}; holes in it: {len(coverage.holes) or 'none'}",
-        f"inventory: {source}{age}",
-        *wrapped("problem: ", *report.problems),
-        *wrapped("note: ", *report.notes),
-        "",
-        f"  {'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE",
-    ]
+    counts = counts_of(listed)
+    totals = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    several = len(fleet.servers) > 1
+    lines = [f"window: {fleet.terms.days} days, since {_minute(fleet.now - fleet.terms.days * DAY)}"]
+    for server in fleet.servers:
+        lines += ["", *_table_head(server, several)]
+    lines += ["", *wrapped("problem: ", *fleet.lacks)] if fleet.lacks else []
+    lines += ["", f"  {'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE"]
+    known = {*fleet.problems, *(problem for server in fleet.servers for problem in server.problems)}
     for item in listed:
-        lines += _table_rows(item, width, report.problems)
-    lines += ["", f"{len(listed)} accounts: {totals}; {len(report.removable)} removable (*)"]
+        lines += _table_rows(item, width, known, several)
+    lines += ["", f"{len(listed)} accounts: {totals}; {len(removable(listed))} removable (*)"]
     lines += wrapped("roles, which cannot log in: ", ", ".join(roles)) if roles else []
     return "\n".join(map(str.rstrip, lines)) + "\n"
 
 
-def _table_rows(item: AccountVerdict, width: int, problems: Sequence[str]) -> Iterator[str]:
+def _table_head(server: Server, several: bool) -> Iterator[str]:
+    """Yield what the verdicts of a server rest on."""
+    report, knowledge, coverage = server.report, server.report.knowledge, server.report.coverage
+    source = {"server": "of the server", "file": "of a file", "none": "none"}[knowledge.source]
+    age = "" if knowledge.inventory_at is None else f", {age_text(report.now - knowledge.inventory_at)} old"
+    share = f"{coverage.share:.1%} of the window" if coverage.intervals else "nothing proven"
+    facts = [knowledge.settings.get("version", ""), f"group {server.group}" * several, replication_of(knowledge)]
+    facts += ["serves no clients (ReplicasIgnored)"] * server.ignored
+    name = server.name if knowledge.settings or several else "not asked"
+    yield from wrapped("server: ", ", ".join(filter(None, [name, *map(visible_text, facts)])))
+    yield f"tracking: since {_minute(knowledge.tracking_since)}, until {_minute(knowledge.last_run)} (UTC)"
+    yield f"watched: {share}; holes in it: {len(coverage.holes) or 'none'}"
+    yield f"inventory: {source}{age}"
+    yield from wrapped("problem: ", *server.problems)
+    yield from wrapped("note: ", *report.notes)
+
+
+def _table_rows(item: AccountVerdict, width: int, problems: Collection[str], several: bool) -> Iterator[str]:
     mark, name = "* " if item.removable else "  ", item.name
     if len(name) > width:
         yield from wrapped(mark, name)
@@ -4940,6 +5374,9 @@ def _table_rows(item: AccountVerdict, width: int, problems: Sequence[str]) -> It
     hosts = ", ".join(map(visible, item.client_hosts[:SHOWN_HOSTS])) + (f" and {more} more" if more > 0 else "")
     facts = [item.stage or "locked"] * bool(item.account.locked) + ["expired"] * bool(item.account.expired)
     below = {"hosts": hosts, "why": "; ".join(why), "keep": "; ".join(item.keep_reasons), "is": ", ".join(facts)}
+    if several:
+        last = f"; last used on {item.last_server}" if item.last_server else ""
+        below["on"] = f"{', '.join(item.servers)} (group {item.group}){last}"
     for label, text in below.items():
         if text:
             yield from wrapped(f"      {label}: ", text)
@@ -4954,13 +5391,15 @@ def age_text(seconds: int) -> str:
 
 
 def json_report(report: Report) -> str:
-    """Return the report for programs, schema 1; instants are UTC.
+    """Return the report on one server for programs, schema 1; instants are UTC.
 
     Names are as the server stores them; `user_hex`/`host_hex` are added where the bytes are not UTF-8.
     """
     knowledge, coverage = report.knowledge, report.coverage
     setting = knowledge.settings.get
     named = ("hostname", "version", "datadir", "system_time_zone")
+    of_groups = ("group", "servers", "last_server")
+    shared = _json_evidence(report)
     return json_text(
         {
             "schema": REPORT_SCHEMA,
@@ -4969,18 +5408,12 @@ def json_report(report: Report) -> str:
                 **{name: visible_text(setting(name, "")) or None for name in named},
                 "skip_name_resolve": setting("skip_name_resolve", "").upper() in ("ON", "1"),
             },
+            **shared,
             "tracking": {
-                "since": utc(knowledge.tracking_since) or None,
-                "until": utc(knowledge.last_run) or None,
+                **shared["tracking"],
                 "last_record": utc(knowledge.last_record) or None,
                 "gaps": [_json_gap(gap) for gap in knowledge.gaps],
             },
-            "watched": [
-                {"began": utc(one.began), "ended": utc(one.ended), "proof": one.proof, "detail": one.detail}
-                for one in coverage.intervals
-            ],
-            "holes": [_json_gap(hole) for hole in coverage.holes],
-            "watched_share": round(coverage.share if coverage.intervals else 0.0, 4),
             "holes_tolerated": bool(coverage.holes) and coverage.is_whole,
             "inventory": {
                 "source": knowledge.source,
@@ -4990,25 +5423,89 @@ def json_report(report: Report) -> str:
             },
             "window_days": report.window_days,
             "window_start": utc(report.window_start),
-            "problems": report.problems,
-            "notes": report.notes,
             "accounts": [
-                {**_facts(item), **_json_name("user", item.account.user), **_json_name("host", item.account.host)}
-                for item in report.accounts
+                {key: value for key, value in _facts(item).items() if key not in of_groups} for item in report.accounts
             ],
         }
     )
+
+
+def fleet_data(fleet: Fleet) -> dict[str, Any]:
+    """Return the report over several servers for programs and the page, schema 2."""
+    groups = [
+        {
+            "name": group,
+            "servers": [one.name for one in servers],
+            "missing": [name for name, of in fleet.missing.items() if of in ("", group)],
+            "lacks": servers[0].lacks,
+            "run_on": run_on(servers),
+        }
+        for group, servers in fleet.groups.items()
+    ]
+    return {
+        "schema": 2,
+        "generated_at": utc(fleet.now),
+        "window_days": fleet.terms.days,
+        "window_start": utc(fleet.now - fleet.terms.days * DAY),
+        "sentence": fleet.sentence,
+        "problems": fleet.problems,
+        "groups": groups,
+        "servers": [*map(_json_server, fleet.servers), *_json_missing(fleet)],
+        "accounts": [_facts(item) for item in fleet.accounts],
+    }
+
+
+def _json_missing(fleet: Fleet) -> Iterator[dict[str, Any]]:
+    """Yield the servers that gave no database, in the form of the others."""
+    nothing = Knowledge()
+    coverage = Coverage(nothing, fleet.now, fleet.terms)
+    report = Report(fleet.now, fleet.terms, nothing, coverage, (), ("no database was given",))
+    for name, group in fleet.missing.items():
+        server = Server(name, group, report, (), _is_ignored(name, fleet.terms))
+        yield {**_json_server(server), "missing": True, "holes": []}
+
+
+def _json_server(server: Server) -> dict[str, Any]:
+    knowledge, coverage = server.report.knowledge, server.report.coverage
+    return {
+        "name": server.name,
+        "group": server.group,
+        "version": visible_text(knowledge.settings.get("version", "")),
+        "missing": False,
+        "ignored": server.ignored,
+        "replication": replication_of(knowledge),
+        **_json_evidence(server.report),
+        "holes": [{**_json_gap(hole), "tolerated": coverage.is_whole} for hole in coverage.holes],
+        "inventory": {
+            "taken_at": utc(knowledge.inventory_at) or None,
+            "error": visible_text(knowledge.inventory_error),
+        },
+        "problems": server.problems,
+    }
+
+
+def _json_evidence(report: Report) -> dict[str, Any]:
+    """Return what the verdicts on a server's accounts rest on."""
+    knowledge, coverage = report.knowledge, report.coverage
+    return {
+        "tracking": {"since": utc(knowledge.tracking_since) or None, "until": utc(knowledge.last_run) or None},
+        "watched": [
+            {"began": utc(one.began), "ended": utc(one.ended), "proof": one.proof, "detail": one.detail}
+            for one in coverage.intervals
+        ],
+        "holes": [_json_gap(hole) for hole in coverage.holes],
+        "watched_share": _watched_share(coverage, 4),
+        "problems": report.problems,
+        "notes": report.notes,
+    }
 
 
 def _json_gap(gap: Gap) -> dict[str, str]:
     return {"began": utc(gap.began), "ended": utc(gap.ended), "reason": visible_text(gap.reason)}
 
 
-def _json_name(key: str, name: bytes) -> dict[str, str]:
-    try:
-        return {key: name.decode("utf-8")}
-    except UnicodeDecodeError:
-        return {key: visible(name), f"{key}_hex": name.hex()}
+def _watched_share(coverage: Coverage, digits: int) -> float:
+    return round(coverage.share if coverage.intervals else 0.0, digits)
 
 
 def _facts(item: AccountVerdict) -> dict[str, Any]:
@@ -5019,35 +5516,45 @@ def _facts(item: AccountVerdict) -> dict[str, Any]:
     facts.update({name: utc(facts[name]) or None for name in instants})
     newest = [visible(host) for host in item.client_hosts[:SHOWN_HOSTS]]
     facts["client_hosts"] = {"count": len(item.client_hosts), "newest": newest}
-    return facts
+    return {**facts, **_json_name("user", item.account.user), **_json_name("host", item.account.host)}
 
 
-def csv_report(report: Report) -> str:
-    """Return one line per account."""
+def _json_name(key: str, name: bytes) -> dict[str, str]:
+    try:
+        return {key: name.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {key: visible(name), f"{key}_hex": name.hex()}
+
+
+def csv_report(fleet: Fleet, *, groups: bool) -> str:
+    """Return one line per account; `groups`: with its group and the servers that have it."""
     rows = []
-    for item in report.accounts:
+    for item in fleet.accounts:
         facts = _facts(item)
         hosts = facts["client_hosts"]
         names = {"user": visible(item.account.user), "host": visible(item.account.host)}
         rows.append({**facts, **names, "client_hosts": hosts["count"], "newest_hosts": hosts["newest"]})
-    return csv_text(
+    header = (
         "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence,"
-        "keep_reasons,reasons,stage",
-        rows,
+        "keep_reasons,reasons,stage"
     )
+    return csv_text(header + ",group,servers,last_server" * groups, rows)
 
 
 def prometheus_report(report: Report) -> str:
     """Return gauges for node_exporter's textfile collector: no names, no stamps, a fixed number of series."""
     knowledge, coverage = report.knowledge, report.coverage
     lines = ["# HELP conntracker_accounts Accounts by verdict.", "# TYPE conntracker_accounts gauge"]
-    lines += [f'conntracker_accounts{{verdict="{verdict}"}} {report.counts[verdict]}' for verdict in VERDICTS]
+    counts = counts_of(report.accounts)
+    lines += [f'conntracker_accounts{{verdict="{verdict}"}} {counts[verdict]}' for verdict in VERDICTS]
     # What each tells, behind its name.
     metrics = {
-        "accounts_removable Accounts that are stale or never used, with nothing to keep them.": len(report.removable),
+        "accounts_removable Accounts that are stale or never used, with nothing to keep them.": len(
+            removable(report.accounts)
+        ),
         "accounts_locked Accounts that are locked.": sum(bool(item.account.locked) for item in report.accounts),
         "window_seconds Length of the window in which an account must be used to be active.": report.window_days * DAY,
-        "watched_ratio Share of the window that is watched.": round(coverage.share if coverage.intervals else 0.0, 6),
+        "watched_ratio Share of the window that is watched.": _watched_share(coverage, 6),
         "stated_ratio Share of the window that is watched by the operator's word alone (WatchedSince).": round(
             coverage.stated_share, 6
         ),
@@ -5080,46 +5587,64 @@ def prometheus_report(report: Report) -> str:
 # SQL, for review.
 
 
-def lock_sql(report: Report) -> str:
-    """Return a script that locks the removable accounts; the undo follows it as comments."""
-    lines = _sql_header(report, "lock", len(report.removable))
-    for item in report.removable:
+def lock_sql(fleet: Fleet, group: str) -> str:
+    """Return a script that locks the removable accounts of a group; the undo follows it as comments."""
+    going = _going(fleet, group)
+    lines = _sql_header(fleet, group, "lock", len(going))
+    for item in going:
         statement = "-- already locked:" if item.account.locked else f"{alter_user(item.account.row, 'LOCK')} --"
-        lines.append(f"{statement} {item.name}: {item.verdict}; {'; '.join(item.reasons)}")
-    lines += ["", "-- To undo:", *(f"-- {line}" for line in _unlock_lines(report))]
+        lines.append(f"{_elsewhere(fleet, item)}{statement} {item.name}: {item.verdict}; {'; '.join(item.reasons)}")
+    lines += ["", "-- To undo:", *(f"-- {line}" for line in _unlock_lines(fleet, group))]
     return "\n".join(lines) + "\n"
 
 
-def unlock_sql(report: Report) -> str:
+def unlock_sql(fleet: Fleet, group: str) -> str:
     """Return the script that undoes lock_sql."""
-    return "\n".join([*_sql_header(report, "unlock", len(report.removable)), *_unlock_lines(report)]) + "\n"
+    header = _sql_header(fleet, group, "unlock", len(_going(fleet, group)))
+    return "\n".join([*header, *_unlock_lines(fleet, group)]) + "\n"
 
 
-def drop_sql(report: Report) -> str:
+def drop_sql(fleet: Fleet, group: str) -> str:
     """Return a script that drops the accounts that were locked long enough and never asked for."""
-    dropped = [item for item in report.accounts if item.droppable]
-    lines = _sql_header(report, "drop", len(dropped))
+    dropped = [item for item in fleet.accounts if item.droppable and item.group == group]
+    lines = _sql_header(fleet, group, "drop", len(dropped))
     lines.append("-- First, the backup from which they can be made again:  mariadb-dump --system=users > users.sql")
     for item in dropped:
         last = f"last use {_minute(item.last_seen)}" if item.last_seen is not None else "never used"
         since = f"{item.stage} since {_day(item.account.locked_since)}, watched all the time, never asked for"
-        lines.append(f"{_sql_of(item.account.row, 'DROP USER {}')} -- {item.name}: {since}; {last}")
+        statement = f"{_elsewhere(fleet, item)}{_sql_of(item.account.row, 'DROP USER {}')}"
+        lines.append(f"{statement} -- {item.name}: {since}; {last}")
     return "\n".join(lines) + "\n"
 
 
-def _sql_header(report: Report, what: str, count: int) -> list[str]:
+def _going(fleet: Fleet, group: str) -> list[AccountVerdict]:
+    return [item for item in removable(fleet.accounts) if item.group == group]
+
+
+def _sql_header(fleet: Fleet, group: str, what: str, count: int) -> list[str]:
+    servers = fleet.groups[group]
+    place = run_on(servers)
+    where = (
+        f"{group}, to be run on {place} alone" if len(servers) > 1 else servers[0].report.server or "an unknown server"
+    )
     return [
-        f"-- conntracker: {what} {count} unused accounts of {report.server or 'an unknown server'}",
-        f"-- assessed {utc(report.now)}, window {report.window_days} days; for review, nothing was run",
+        f"-- conntracker: {what} {count} unused accounts of {where}",
+        f"-- assessed {utc(fleet.now)}, window {fleet.terms.days} days; for review, nothing was run",
         "SET NAMES utf8mb4;",
     ]
 
 
-def _unlock_lines(report: Report) -> Iterator[str]:
+def _elsewhere(fleet: Fleet, item: AccountVerdict) -> str:
+    """Return what makes a comment of a statement on an account that the server on which the script runs has not."""
+    place = run_on(fleet.groups[item.group])
+    return "" if place in item.servers else f"-- not on {place}, but on {', '.join(item.servers)}: "
+
+
+def _unlock_lines(fleet: Fleet, group: str) -> Iterator[str]:
     """Yield the statements for all but the accounts that were locked before: they stay so."""
-    for item in report.removable:
+    for item in _going(fleet, group):
         if not item.account.locked:
-            yield f"{alter_user(item.account.row, 'UNLOCK')} -- {item.name}"
+            yield f"{_elsewhere(fleet, item)}{alter_user(item.account.row, 'UNLOCK')} -- {item.name}"
 
 
 def alter_user(row: AccountRow, action: str) -> str:
@@ -5147,200 +5672,6 @@ def _sql_of(row: AccountRow, form: str) -> str:
         account = f"{_backquoted(user)}@{_backquoted(host)}"
     statement = form.format(account)
     return f"{statement};" if shows else f"EXECUTE IMMEDIATE CONVERT(x'{statement.encode().hex()}' USING utf8mb4);"
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Fleet: one answer over several servers
-# ---------------------------------------------------------------------------------------------------------------------
-#
-# Servers of one group share their accounts by replication: an account of theirs is unused only if each of them was
-# watched and none saw it.
-
-
-class Server(NamedTuple):
-    """A server of the fleet, by its database; `replication` says how it replicates, `size` among how many at least."""
-
-    name: str
-    group: str
-    report: Report
-    replication: str
-    size: int
-
-
-def load_servers(paths: Iterable[str], config: Config, now: int) -> list[Server]:
-    """Return the servers of databases, or of folders of them; of two databases of one server the newer one counts."""
-    files = [
-        found
-        for path in paths
-        for found in (sorted(glob.glob(f"{glob.escape(path)}/*.sqlite")) if os.path.isdir(path) else [path])
-    ]
-    if not files:
-        raise DatabaseError(f"{', '.join(paths)}: no database there: name files, or folders with *.sqlite in them")
-    servers: dict[str, Server] = {}
-    for path in files:
-        if not os.path.exists(path):
-            raise DatabaseError(f"{path}: no such database")
-        store = Store(path, config.time_format_db, config.time_location, write=False)
-        server = _server_of(assess(store.knowledge(), now, terms_of(config)), store.get("server_group") or "", path)
-        known = servers.get(server.name)
-        if known is None or (known.report.knowledge.last_run or 0) < (server.report.knowledge.last_run or 0):
-            servers[server.name] = server
-    return list(servers.values())
-
-
-def _server_of(report: Report, group: str, path: str) -> Server:
-    setting = report.knowledge.settings.get
-    port = setting("port", "3306")
-    name = visible_text(setting("hostname") or os.path.splitext(os.path.basename(path))[0]) + (
-        f":{port}" if port != "3306" else ""
-    )
-    nodes, replicas = int(setting("wsrep_cluster_size") or 0), int(setting("slaves_connected") or 0)
-    if nodes > 1:
-        return Server(name, group or name, report, f"Galera node, one of {nodes}", nodes)
-    if int(setting("slaves_running") or 0):
-        return Server(name, group or name, report, "replica", 2 + replicas)
-    return Server(name, group or name, report, f"primary of {replicas}" if replicas else "", 1 + replicas)
-
-
-def fleet_data(servers: Sequence[Server], missing: Sequence[str], now: int, terms: Terms) -> dict[str, Any]:
-    """Return the report over several servers, schema 2; `missing` are the names of those that gave no database."""
-    groups = {server.group: [one for one in servers if one.group == server.group] for server in servers}
-    stand = [f"{name}: no database was given: nothing is removable" for name in missing]
-    accounts = []
-    for group, mine in groups.items():
-        lacking = [
-            f"{one.name} is {one.replication or 'alone'}: databases of {one.size} servers are needed, {len(mine)} given"
-            for one in mine
-            if one.size > len(mine)
-        ]
-        stand += lacking
-        stand += [f"{one.name}: {problem}" for one in mine for problem in one.report.problems]
-        rows: dict[AccountRow, list[tuple[Server, AccountVerdict]]] = {}
-        for one in mine:
-            for item in one.report.accounts:
-                rows.setdefault(item.account.row, []).append((one, item))
-        accounts += [_fleet_account(group, found, [*missing, *lacking]) for found in rows.values()]
-    accounts.sort(
-        key=lambda row: (not row["removable"], VERDICTS.index(row["verdict"]), row["last_seen"] or "", row["user"])
-    )
-    going = [row for row in accounts if row["removable"]]
-    where = len({name for row in going for name in row["servers"]})
-    return {
-        "schema": 2,
-        "generated_at": utc(now),
-        "window_days": terms.days,
-        "window_start": utc(now - terms.days * DAY),
-        "sentence": f"{len(going)} of {len(accounts)} accounts may go, on {where} of {len(servers)} servers,"
-        f" as of {_minute(now)} UTC.",
-        "problems": list(dict.fromkeys(stand)),
-        "groups": [
-            {"name": name, "servers": [one.name for one in mine], "missing": list(missing), "run_on": _run_on(mine)}
-            for name, mine in groups.items()
-        ],
-        "servers": [*map(_fleet_server, servers), *({**_MISSING_SERVER, "name": name} for name in missing)],
-        "accounts": accounts,
-    }
-
-
-def _run_on(servers: Sequence[Server]) -> str:
-    """Return the server on which a group's SQL must run: the primary, or any Galera node."""
-    return max(servers, key=lambda one: (one.replication != "replica", one.name)).name
-
-
-_MISSING_SERVER: dict[str, Any] = {
-    "group": "",
-    "version": "",
-    "missing": True,
-    "ignored": False,
-    "replication": "",
-    "watched": [],
-    "holes": [],
-    "watched_share": 0.0,
-    "tracking": {"since": None, "until": None},
-    "inventory": {"taken_at": None, "error": ""},
-    "problems": ["no database was given"],
-    "notes": [],
-}
-
-
-def _fleet_server(server: Server) -> dict[str, Any]:
-    data = json.loads(json_report(server.report))
-    whole = server.report.coverage.is_whole
-    inventory = {
-        "taken_at": data["inventory"]["taken_at"],
-        "error": visible_text(server.report.knowledge.inventory_error),
-    }
-    return {
-        "name": server.name,
-        "group": server.group,
-        "version": data["server"]["version"] or "",
-        "missing": False,
-        "ignored": False,
-        "replication": server.replication,
-        "watched": data["watched"],
-        "holes": [{**hole, "tolerated": whole} for hole in data["holes"]],
-        "watched_share": data["watched_share"],
-        "tracking": {key: data["tracking"][key] for key in ("since", "until")},
-        "inventory": inventory,
-        "problems": data["problems"],
-        "notes": data["notes"],
-    }
-
-
-def _fleet_account(group: str, rows: Sequence[tuple[Server, AccountVerdict]], lacking: Sequence[str]) -> dict[str, Any]:
-    """Put together what the servers of a group say of one account: used anywhere is used."""
-    server, newest = max(rows, key=lambda row: row[1].last_seen or 0)
-    verdicts = {item.verdict for _, item in rows}
-    verdict = next(verdict for verdict in ("active", "unknown", "stale", "never") if verdict in verdicts)
-    reasons = [
-        f"{one.name}: {reason}" if len(rows) > 1 else reason
-        for one, item in rows
-        for reason in item.reasons
-        if item.verdict == verdict
-    ]
-    keep = dict.fromkeys(
-        [
-            *(reason for _, item in rows for reason in item.keep_reasons),
-            *(f"judged without: {name}" for name in lacking),
-        ]
-    )
-    hosts = dict.fromkeys(visible(host) for _, item in rows for host in item.client_hosts)
-    facts = _facts(newest)
-    return {
-        **{
-            key: facts[key]
-            for key in ("last_seen", "last_seen_certain", "first_seen", "locked", "locked_since", "is_role", "stage")
-        },
-        **_json_name("user", newest.account.user),
-        **_json_name("host", newest.account.host),
-        "group": group,
-        "verdict": verdict,
-        "removable": verdict in ("stale", "never") and not keep,
-        "last_server": server.name if newest.last_seen is not None else None,
-        "evidence": list(dict.fromkeys(kind for _, item in rows for kind in item.evidence)),
-        "client_hosts": {"count": len(hosts), "newest": list(hosts)[:SHOWN_HOSTS]},
-        "servers": [one.name for one, _ in rows],
-        "keep_reasons": list(keep),
-        "reasons": reasons,
-    }
-
-
-def fleet_sql(data: Mapping[str, Any], group: Mapping[str, Any]) -> str:
-    """Return the script that locks a group's removable accounts, for review; it must run on one server alone."""
-    mine = [row for row in data["accounts"] if row["group"] == group["name"] and row["removable"]]
-    lines = [
-        f"-- conntracker: lock {len(mine)} unused accounts of {group['name']}; to be run on {group['run_on']} alone",
-        f"-- assessed {data['generated_at']}, window {data['window_days']} days; for review, nothing was run",
-        "SET NAMES utf8mb4;",
-    ]
-    for row in mine:
-        names = (
-            bytes.fromhex(row[f"{key}_hex"]) if f"{key}_hex" in row else row[key].encode() for key in ("user", "host")
-        )
-        account = AccountRow(*names)
-        statement = "-- already locked:" if row["locked"] else f"{alter_user(account, 'LOCK')} --"
-        lines.append(f"{statement} {visible_account(account)}: {row['verdict']}; {'; '.join(row['reasons'])}")
-    return "\n".join(lines) + "\n"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -5726,7 +6057,7 @@ def _time_line(account: Mapping[str, Any], span: _Span) -> str:
 
 
 def _account_row(account: Mapping[str, Any], line: str, grouped: bool, known: Collection[str]) -> str:
-    state = [account["stage"] or "locked" * account["locked"], "role" * account["is_role"]]
+    state = [account["stage"] or "locked" * bool(account["locked"]), "role" * account["is_role"]]
     seen, last = "no use seen", account["last_seen"]
     if last:
         seen = "perhaps " * (not account["last_seen_certain"])
@@ -5844,6 +6175,8 @@ def _inventory_state(knowledge: Knowledge, now: int) -> tuple[int, str]:
     problems = list(inventory_problems(knowledge, now))
     if knowledge.definers is None and knowledge.source == "server":
         problems.append("definers are not known")
+    if knowledge.topology.sources is None:
+        problems.append(f"it is not known from where it replicates (needed: {_NEEDED['replication']})")
     age = [] if knowledge.inventory_at is None else [f"{age_text(max(now - knowledge.inventory_at, 0))} old"]
     return _warn(problems), "; ".join(problems + age)
 
@@ -5866,48 +6199,65 @@ def run_accounts(config: Config, _say: Say) -> int:
 
 
 def run_report(config: Config, _say: Say) -> int:
-    """Print the verdict on every account."""
-    now = int(time.time())
-    if config.sources or config.format == "html":
-        return _run_fleet_report(config, now)
+    """Print the verdict on every account: of one server, or over several."""
+    now, terms = int(time.time()), terms_of(config)
+    if config.sources:
+        if config.format == "prometheus":
+            raise ConfigError("--from: metrics are of one server: let each write its own, and Prometheus add them up")
+        databases = load_databases(config.sources, config)
+    else:
+        databases = [_own_database(config, now)]
+    missing = dict(name.partition("=")[::2] for name in config.missing)
+    fleet = judge(databases, missing, now, terms)
+    report = fleet.servers[0].report
+    if config.format == "prometheus":  # its figures are of all accounts
+        emit(prometheus_report(report), config.output)
+        return 0
+    fleet = fleet._replace(accounts=only(fleet.accounts, config.verdict))
+    if config.format == "sql":
+        _write_sql(fleet, config)
+    elif config.format == "json" and not config.sources:
+        emit(json_report(report._replace(accounts=only(report.accounts, config.verdict))), config.output)
+    else:
+        writers: dict[str, Callable[[Fleet], str]] = {
+            "table": table_report,
+            "json": lambda fleet: json_text(fleet_data(fleet)),
+            "csv": lambda fleet: csv_report(fleet, groups=bool(config.sources)),
+            "html": lambda fleet: html_report(fleet_data(fleet)),
+        }
+        emit(writers[config.format](fleet), config.output, encoding="utf-8" if config.format == "html" else "")
+    return 0
+
+
+def _own_database(config: Config, now: int) -> Database:
+    """Return what the database of SqlitePath holds; an accounts file takes the place of its inventory."""
     accounts = load_accounts_file(config.accounts, now) if config.accounts else None
     store = _open(config, write=accounts is not None)
     if accounts is not None:
         accounts = store.put_accounts_file(accounts, now)
-    report = assess(store.knowledge(accounts), now, terms_of(config))
-    if config.format != "prometheus":  # its figures are of all accounts
-        report = report.only(config.verdict)
-    writers: dict[str, Callable[[Report], str]] = {
-        "table": table_report,
-        "json": json_report,
-        "csv": csv_report,
-        "prometheus": prometheus_report,
-        "sql": drop_sql if config.stage == "drop" else lock_sql,
-    }
-    text = writers[config.format](report)
-    emit(text, config.output, encoding="utf-8" if config.format == "sql" else "")
-    if config.format == "sql" and config.output and config.stage == "lock":
-        emit(unlock_sql(report), config.output + ".undo")
-    return 0
+    return database_of(store, store.knowledge(accounts), "this server")
 
 
-def _run_fleet_report(config: Config, now: int) -> int:
-    """Print one report over several databases, or a page."""
-    servers = load_servers(config.sources or (config.sqlite_path,), config, now)
-    data = fleet_data(servers, config.missing, now, terms_of(config))
-    if config.format == "html":
-        emit(html_report(data), config.output, encoding="utf-8")
-    elif config.format == "json":
-        emit(json_text(data), config.output)
-    elif config.format == "sql" and os.path.isdir(config.output):
-        for group in data["groups"]:
-            name = re.sub(r"[^A-Za-z0-9.-]", "_", group["name"])
-            emit(fleet_sql(data, group), os.path.join(config.output, f"{name}.sql"))
-    elif config.format == "sql":
-        emit("\n".join(fleet_sql(data, group) for group in data["groups"]), config.output, encoding="utf-8")
+def _write_sql(fleet: Fleet, config: Config) -> None:
+    """Write a script per group, with the script that undoes it beside it if they go to files."""
+    write = drop_sql if config.stage == "drop" else lock_sql
+    if not os.path.isdir(config.output):
+        emit("\n".join(write(fleet, group) for group in fleet.groups), config.output, encoding="utf-8")
+        scripts = {config.output: list(fleet.groups)} if config.output else {}
     else:
-        raise ConfigError("--from: goes with --format html, json or sql")
-    return 0
+        scripts = {os.path.join(config.output, f"{_file_name(group)}.sql"): [group] for group in fleet.groups}
+        for path, groups in scripts.items():
+            emit(write(fleet, groups[0]), path)
+    for path, groups in scripts.items():
+        if config.stage == "lock":
+            emit("\n".join(unlock_sql(fleet, group) for group in groups), f"{path}.undo")
+
+
+def _file_name(group: str) -> str:
+    """Return a file name that no other group gets."""
+    import urllib.parse
+
+    return urllib.parse.quote(group, safe=" @+,=")
 
 
 def run_status(config: Config, _say: Say) -> int:

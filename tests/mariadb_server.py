@@ -154,8 +154,8 @@ class MariaDBServer:
         path.chmod(0o600)
         return str(path)
 
-    def stop(self) -> None:
-        """End the server and remove its files."""
+    def end(self) -> None:
+        """End the server."""
         if self._process:
             self._process.terminate()
             try:
@@ -164,4 +164,8 @@ class MariaDBServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+    def stop(self) -> None:
+        """End the server and remove its files."""
+        self.end()
         shutil.rmtree(self.folder, ignore_errors=True)

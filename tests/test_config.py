@@ -74,6 +74,7 @@ GIVEN = {
     "--syslog-identifier": "mariadb",
     "--server-host": "db1,db2",
     "--group": "shop",
+    "--replicas-ignored": "backup1",
     "--sqlite-path": "/a.sqlite",
     "--time-format-audit": "%Y-%m-%d %H:%M:%S",
     "--time-format-db": "%d.%m.%Y %H:%M:%S",
@@ -334,7 +335,7 @@ def test_grants_are_the_statements_that_the_inventory_needs() -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "CREATE USER IF NOT EXISTS conntracker@localhost IDENTIFIED VIA unix_socket;"
     assert all(line.endswith(" TO conntracker@localhost;") for line in lines[1:])
-    assert "GRANT PROCESS, SHOW VIEW, TRIGGER ON *.* TO conntracker@localhost;" in lines
+    assert "GRANT PROCESS, SHOW VIEW, TRIGGER, SLAVE MONITOR ON *.* TO conntracker@localhost;" in lines
     for user, account in (("watch", "watch@localhost"), ("a@b@10.%", "`a@b`@`10.%`"), ("a`b@h", "`a``b`@h")):
         assert account in run("grants", "--user", user).stdout
 

@@ -48,7 +48,7 @@ HOSTILE += [
     "/*!50000 x*/",
 ]
 GRANTS = (
-    "GRANT PROCESS, SHOW VIEW, TRIGGER ON *.* TO conntracker@localhost",
+    "GRANT PROCESS, SHOW VIEW, TRIGGER, SLAVE MONITOR ON *.* TO conntracker@localhost",
     "GRANT SELECT (Host, User, Priv) ON mysql.global_priv TO conntracker@localhost",
     "GRANT SELECT ON mysql.proxies_priv TO conntracker@localhost",
     "GRANT SELECT ON mysql.proc TO conntracker@localhost",
@@ -344,16 +344,18 @@ def test_the_script_locks_every_hostile_name_and_the_undo_unlocks_it(server: Mar
         inventory_at=now,
         sessions_complete=True,
     )
-    report = v.assess(known, now, v.Terms(excludes=("app", "far", "conntracker", "twoways", "expired")))
-    removable = {item.account.row for item in report.accounts if item.removable}
+    terms = v.Terms(excludes=("app", "far", "conntracker", "twoways", "expired"))
+    fleet = v.judge([v.Database("db", "db", known)], {}, now, terms)
+    lock = v.lock_sql(fleet, "db")
+    removable = {item.account.row for item in fleet.accounts if item.removable}
     assert {name.encode() for name in HOSTILE} <= {row.user for row in removable}
     before = locked(server)
-    run_script(server, f"SET SESSION sql_mode='{mode}';\n" + v.lock_sql(report))
+    run_script(server, f"SET SESSION sql_mode='{mode}';\n" + lock)
     assert locked(server) == before | removable
-    run_script(server, f"SET SESSION sql_mode='{mode}';\n" + v.unlock_sql(report))
+    run_script(server, f"SET SESSION sql_mode='{mode}';\n" + v.unlock_sql(fleet, "db"))
     assert locked(server) == before
-    undo = v.lock_sql(report).partition("-- To undo:\n")[2]
-    run_script(server, v.lock_sql(report))
+    undo = lock.partition("-- To undo:\n")[2]
+    run_script(server, lock)
     run_script(server, "SET NAMES utf8mb4;\n" + "\n".join(line[3:] for line in undo.splitlines()))
     assert locked(server) == before
 
@@ -378,8 +380,9 @@ def test_the_script_drops_every_hostile_name_and_nobody_else(server: MariaDBServ
         inventory_at=now,
         sessions_complete=True,
     )
+    fleet = v.judge([v.Database("db", "db", known)], {}, now, v.Terms())
     before = listed(server)
-    run_script(server, f"SET SESSION sql_mode='{mode}';\n" + v.drop_sql(v.assess(known, now)))
+    run_script(server, f"SET SESSION sql_mode='{mode}';\n" + v.drop_sql(fleet, "db"))
     assert before - listed(server) == {AccountRow(name.encode(), b"127.0.8.%") for name in names}
 
 

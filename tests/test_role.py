@@ -32,6 +32,7 @@ OTHER_DEFAULTS: dict[str, Any] = {
     "SqlitePath": "/var/lib/conntracker/audit.sqlite",
     "Inventory": True,
     "Exclude": [],
+    "ReplicasIgnored": [],
 }
 # Variables of the role that the program has no option for.
 OF_THE_ROLE = {

@@ -19,6 +19,7 @@ from conntracker import Account
 from conntracker import AccountRow
 from conntracker import Knowledge
 from conntracker import Suspect
+from conntracker import counts_of
 
 
 def test_use_in_the_window_is_active() -> None:
@@ -121,7 +122,7 @@ def test_a_role_cannot_log_in_and_counts_for_no_verdict() -> None:
     report = assess(know(account("app@%"), account("reader@", is_role=True)))
     role = verdict(report.knowledge, "reader@")
     assert (role.verdict, role.reasons, role.removable) == ("unknown", ("a role cannot log in",), False)
-    assert report.counts == {"never": 1}
+    assert counts_of(report.accounts) == {"never": 1}
 
 
 @pytest.mark.parametrize(
