@@ -1441,7 +1441,8 @@ def main() -> None:
     others = other_instances(module.params["config"], module.params["mark"])
     if module.params["state"] == "absent":
         folders = [path for path in (os.path.dirname(host.options["config"]), *FACTS_DIRS) if os.path.isdir(path)]
-        module.exit_json(**ensure_absent(module, host), others=sorted(others), folders=folders)
+        groups = sorted(filter(None, set(others.values())))
+        module.exit_json(**ensure_absent(module, host), others=sorted(others), groups=groups, folders=folders)
     faults = host.faults()
     if faults:
         words = (
