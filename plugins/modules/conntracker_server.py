@@ -170,6 +170,7 @@ from typing import NamedTuple
 USER = "conntracker"
 ACCOUNT = "conntracker@localhost"
 CLIENTS = ("/usr/bin/mariadb", "/usr/local/bin/mariadb", "/usr/bin/mysql", "/usr/local/bin/mysql")
+PROGRAM = "/usr/local/bin/conntracker"
 GO_PROGRAM = "/usr/bin/conntracker"
 INTERVALS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60)
 ZONES = "/usr/share/zoneinfo"
@@ -1471,6 +1472,7 @@ def main() -> None:
             "metrics": metrics_file(module.params["textfile_dir"], module.params["instance"]),
         },
         foreign_config=bool(host.config_text.strip()) and module.params["mark"] not in host.config_text,
+        installed=os.path.exists(PROGRAM),
         facts_dir_exists=os.path.isdir(FACTS_DIRS[0]),
         textfile_dir_exists=os.path.isdir(module.params["textfile_dir"] or "/"),
     )
