@@ -1021,6 +1021,25 @@ class Host:
         folder = options["textfile_dir"]
         if folder and not os.path.isdir(folder) and not os.path.isdir(os.path.dirname(folder.rstrip("/"))):
             yield f"There is no folder for {folder}, which conntracker_textfile_dir names."
+        elif folder and os.path.isdir(folder) and not self.user_writes(folder):
+            yield (
+                f"The user {USER} cannot write to {folder}, which conntracker_textfile_dir names. Let its group write "
+                f"(groupadd --system --force {USER}; chgrp {USER} {folder}; chmod g+w {folder}), or name a folder that "
+                "is not there, which the role makes."
+            )
+
+    def user_writes(self, folder: str) -> bool:
+        """Return whether the user of the program may write to a folder, or will when the role has made him."""
+        try:
+            pwd.getpwnam(USER)
+        except KeyError:
+            status = os.stat(folder)
+            try:
+                group = grp.getgrnam(USER).gr_gid
+            except KeyError:
+                group = -1
+            return bool(status.st_mode & (0o022 if status.st_gid == group else 0o002))
+        return self.run(["runuser", "-u", USER, "--", "test", "-w", folder])[0] == 0
 
     def instance_faults(self) -> Iterable[str]:
         """Give what hinders where a host has several servers."""
