@@ -170,6 +170,7 @@ from typing import NamedTuple
 USER = "conntracker"
 ACCOUNT = "conntracker@localhost"
 CLIENTS = ("/usr/bin/mariadb", "/usr/local/bin/mariadb", "/usr/bin/mysql", "/usr/local/bin/mysql")
+PROGRAM = "/usr/local/bin/conntracker"
 GO_PROGRAM = "/usr/bin/conntracker"
 INTERVALS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60)
 ZONES = "/usr/share/zoneinfo"
@@ -1020,6 +1021,25 @@ class Host:
         folder = options["textfile_dir"]
         if folder and not os.path.isdir(folder) and not os.path.isdir(os.path.dirname(folder.rstrip("/"))):
             yield f"There is no folder for {folder}, which conntracker_textfile_dir names."
+        elif folder and os.path.isdir(folder) and not self.user_writes(folder):
+            yield (
+                f"The user {USER} cannot write to {folder}, which conntracker_textfile_dir names. Let its group write "
+                f"(groupadd --system --force {USER}; chgrp {USER} {folder}; chmod g+w {folder}), or name a folder that "
+                "is not there, which the role makes."
+            )
+
+    def user_writes(self, folder: str) -> bool:
+        """Return whether the user of the program may write to a folder, or will when the role has made him."""
+        try:
+            pwd.getpwnam(USER)
+        except KeyError:
+            status = os.stat(folder)
+            try:
+                group = grp.getgrnam(USER).gr_gid
+            except KeyError:
+                group = -1
+            return bool(status.st_mode & (0o022 if status.st_gid == group else 0o002))
+        return self.run(["runuser", "-u", USER, "--", "test", "-w", folder])[0] == 0
 
     def instance_faults(self) -> Iterable[str]:
         """Give what hinders where a host has several servers."""
@@ -1441,7 +1461,8 @@ def main() -> None:
     others = other_instances(module.params["config"], module.params["mark"])
     if module.params["state"] == "absent":
         folders = [path for path in (os.path.dirname(host.options["config"]), *FACTS_DIRS) if os.path.isdir(path)]
-        module.exit_json(**ensure_absent(module, host), others=sorted(others), folders=folders)
+        groups = sorted(filter(None, set(others.values())))
+        module.exit_json(**ensure_absent(module, host), others=sorted(others), groups=groups, folders=folders)
     faults = host.faults()
     if faults:
         words = (
@@ -1470,6 +1491,7 @@ def main() -> None:
             "metrics": metrics_file(module.params["textfile_dir"], module.params["instance"]),
         },
         foreign_config=bool(host.config_text.strip()) and module.params["mark"] not in host.config_text,
+        installed=os.path.exists(PROGRAM),
         facts_dir_exists=os.path.isdir(FACTS_DIRS[0]),
         textfile_dir_exists=os.path.isdir(module.params["textfile_dir"] or "/"),
     )
