@@ -941,6 +941,8 @@ def plain_records(server: bytes, width: int, *, ports: bool) -> PlainRecords:
 FINGERPRINT = 256
 # No fault: a rotation, or somebody else, removed a file between the look and the reading.
 VANISHED = "it was removed before it was read"
+# So often a file is looked for at most, as a rotation may hide it meanwhile.
+LOOKS = 5
 # What opens a compressed file.
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": "compression.zstd"}
 JOURNAL = "journal:"
@@ -1077,12 +1079,15 @@ def open_file(file: LogFile, start: int) -> Any:
 def _open_raw(file: LogFile) -> IO[bytes]:
     """Open the very file that was found, though a rotation may have renamed it since."""
     folder = os.path.dirname(file.path) or "."
-    others = (entry.path for entry in os.scandir(folder) if entry.inode() == file.inode)
-    for path in itertools.chain([file.path], others):
-        with contextlib.suppress(FileNotFoundError):
-            status = os.stat(path)
-            if (status.st_dev, status.st_ino) == (file.device, file.inode):
-                return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
+    for _ in range(LOOKS):
+        others = (entry.path for entry in os.scandir(folder) if entry.inode() == file.inode)
+        for path in itertools.chain([file.path], others):
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                raw = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
+                status = os.stat(raw.fileno())
+                if (status.st_dev, status.st_ino) == (file.device, file.inode):
+                    return raw
+                raw.close()
     raise FileNotFoundError(errno.ENOENT, VANISHED)
 
 
@@ -1162,33 +1167,48 @@ def journal_plan(identifier: str, known: list[Known]) -> "Plan":
 def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]]:
     """Return the files of the logs that `path` (a folder, a file or a glob) means, and the paths that cannot be read.
 
-    In a folder, and beside a file, these are the log and its rotations.  A rotation while looking can hide a file, so
-    the look is repeated until it shows nothing new.
+    In a folder, and beside a file, these are the log and its rotations.  A rotation while looking can hide a file, or
+    show one by a name that it has no longer, so the look is repeated until two show the same.
     """
     files: dict[tuple[int, int], LogFile] = {}
-    unreadable: list[str] = []
-    for _ in range(5):
-        known = len(files)
-        for log, found in _candidates(path, name):
-            try:
-                status = os.stat(found)
-                if not stat.S_ISREG(status.st_mode):
-                    say("WARN", f"{found}: not a file: left out")
-                    continue
-                if not os.access(found, os.R_OK, effective_ids=True) and os.path.exists(found):
-                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-                files.setdefault((status.st_dev, status.st_ino), LogFile(log, found, status))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                if found not in unreadable:
-                    unreadable.append(found)
-                    say("ERROR", f"{found}: {error.strerror}: the log was not read: grant this user read access")
-        if len(files) == known:
+    troubles: dict[str, str] = {}
+    before: list[tuple[int, str]] = []
+    for _ in range(LOOKS):
+        seen = _look(path, name, troubles)
+        for file in seen:
+            files.setdefault((file.device, file.inode), file).path = file.path
+        names = [(file.inode, file.path) for file in seen]
+        if names == before:
             break
+        before = names
+    for found, trouble in troubles.items():
+        if trouble:
+            say("ERROR", f"{found}: {trouble}: the log was not read: grant this user read access")
+        else:
+            say("WARN", f"{found}: not a file: left out")
+    unreadable = [found for found, trouble in troubles.items() if trouble]
     if not files and not unreadable:
         raise LogError(f"{path}: no audit log named {name} here: is auditing on, and is AuditLogPath right?")
     return list(files.values()), unreadable
+
+
+def _look(path: str, name: str, troubles: dict[str, str]) -> list[LogFile]:
+    """Return the files of the logs as they are named now; `troubles` gets the paths of others, and why."""
+    seen: dict[tuple[int, int], LogFile] = {}
+    for log, found in _candidates(path, name):
+        try:
+            status = os.stat(found)
+            if not stat.S_ISREG(status.st_mode):
+                troubles[found] = ""
+            elif not os.access(found, os.R_OK, effective_ids=True) and os.path.exists(found):
+                troubles[found] = os.strerror(errno.EACCES)
+            else:
+                seen.setdefault((status.st_dev, status.st_ino), LogFile(log, found, status))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            troubles[found] = str(error.strerror)
+    return [*seen.values()]
 
 
 # Rotations: .1 .01 .001 -20261122 _20261122 -20261122-1763800000 -2026112210, and logrotate's `extension`, before .log.
