@@ -942,7 +942,7 @@ FINGERPRINT = 256
 # No fault: a rotation, or somebody else, removed a file between the look and the reading.
 VANISHED = "it was removed before it was read"
 # So often a file is looked for at most, as a rotation may hide it meanwhile.
-LOOKS = 5
+LOOKS = 20
 # What opens a compressed file.
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": "compression.zstd"}
 JOURNAL = "journal:"
@@ -1354,10 +1354,15 @@ def _is_copy(file: LogFile, other: LogFile) -> bool:
 _ROTATION_NUMBER = re.compile(rf"\.([0-9]{{1,4}})(?:\.log)?{_COMPRESSION}$")
 
 
+def _rotation_number(path: str) -> int:
+    """Return the number of a rotation; 0 for a log itself, and for other names."""
+    number = _ROTATION_NUMBER.search(path)
+    return int(number[1]) if number else 0
+
+
 def _by_age(file: LogFile) -> tuple[int, int]:
     """Sort files from the oldest to the newest: by the first record, else by the number of the rotation."""
-    number = _ROTATION_NUMBER.search(file.path)
-    return file.modified // 10**9 if file.age is None else file.age, -int(number[1]) if number else 0
+    return file.modified // 10**9 if file.age is None else file.age, -_rotation_number(file.path)
 
 
 def _mark_live(files: list[LogFile]) -> None:
@@ -1416,13 +1421,27 @@ def _last_line_end(file: LogFile) -> int:
 
 def _missing_rotations(files: list[LogFile]) -> Iterator[Gap]:
     """Yield a gap where the log was rotated more than once since the last run, and one of the files is missing."""
-    numbered = {int(number[1]): file for file in files for number in [_ROTATION_NUMBER.search(file.path)] if number}
+    numbered = {_rotation_number(file.path): file for file in files}
+    numbered.pop(0, None)
     for number, file in numbered.items():
         k, lost = file.known, [n for n in range(1, number) if n not in numbered]
         if k and k.live and k.last is not None and lost and not file.unchanged:
+            if _come_back(file.log, lost):  # a rotation has hidden them just now: the next run reads them
+                continue
             newer = [f for n, f in numbered.items() if n < lost[0]] + [f for f in files if f.path == f.log]
             ended = min((f.first for f in newer if f.first is not None), default=int(time.time()))
             yield Gap(k.last, max(ended, k.last), f"{file.log}.{lost[-1]} is missing: it was not read")
+
+
+def _come_back(log: str, numbers: list[int]) -> bool:
+    """Return whether there are rotations with these numbers, at once or in a moment."""
+    there: set[int] = set()
+    for _ in range(LOOKS):
+        there.update(_rotation_number(path) for _, path in _candidates(log, ""))
+        if there.issuperset(numbers):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def _not_found(lost: list[Known], files: list[LogFile]) -> Iterator[Gap]:
