@@ -1999,7 +1999,8 @@ class Ledger:
 
         Nothing follows yet in the chunk on those at its end: they are left for `_enter`.
         """
-        if any(stray and len([*many]) >= CONFIRM for stray, many in itertools.groupby(strays)):
+        # The end of a session is a line of its run as well.
+        if any(stray and 2 * len([*many]) >= CONFIRM for stray, many in itertools.groupby(strays)):
             return False
         if self.own in itertools.compress(columns[2], strays):
             return False
