@@ -75,6 +75,19 @@ def test_22_a_stamp_of_the_future_keeps_little_unsettled(site: Site) -> None:
     assert site.rows("SELECT count(*) FROM recent")[0][0] < 12_000
 
 
+def test_22_an_id_far_below_the_first_one_is_not_believed(site: Site) -> None:
+    pen = Pen(number=300)
+    site.write(pen.sessions(5))
+    site.write(b"".join(pen.forged_once((b"root", b"localhost"), 220)))
+    slow = b"slow", b"localhost"
+    site.write(record(pen.instant, slow, 299))
+    pen.note(slow, pen.instant)
+    site.write(pen.sessions(1500))
+    site.collect()
+    assert site.logins() == pen.truth
+    assert (b"root", b"localhost") in site.suspects()
+
+
 @pytest.mark.parametrize("rest", [b"2026x", b"z", b"20260302 10:30:00,h,z", b"20260302 10:30:00,db01,z"])
 @pytest.mark.parametrize("number", [5, 360])
 def test_22_a_flood_of_one_forged_name(site: Site, rest: bytes, number: int) -> None:
