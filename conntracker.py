@@ -3821,9 +3821,11 @@ def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: C
     context = multiprocessing.get_context("fork")
     parts = split_work(files, workers)
     pipes: list[Any] = []
+    processes: list[Any] = []
     for part in range(len(parts)):
         receiver, sender = context.Pipe(duplex=False)
-        context.Process(target=_work, args=(ledger, parts, part, sender), daemon=True).start()
+        processes.append(context.Process(target=_work, args=(ledger, parts, part, sender), daemon=True))
+        processes[-1].start()
         sender.close()
         pipes.append(receiver)
     results: dict[int, Any] = {}  # of each part: its ledger, and what became of its files
@@ -3841,6 +3843,8 @@ def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: C
                 part, *result = said
                 results[part] = tuple(result)
                 pipes.remove(receiver)
+    for process in processes:  # each holds the lock of the run as well
+        process.join()
     by_path = {file.path: file for file in files}
     for _, read in results.values():
         for path, read_to, broken, last, before in read:
