@@ -468,7 +468,14 @@ def _as_directives(text: str) -> str:
         return _GO_ELEMENT.sub(lambda match: _OF_GO.get(match[0], "%f"), text)
     if "%i" not in text:
         return _DIRECTIVE.sub(lambda match: _SHORT_FOR.get(match[0], match[0]), text)
-    return _DIRECTIVE.sub(lambda match: _OF_SERVER.get(match[0].replace("-", ""), f"{match[0]} of DATE_FORMAT"), text)
+    return _DIRECTIVE.sub(_of_server, text)
+
+
+def _of_server(match: "re.Match[str]") -> str:
+    directive = _OF_SERVER.get(match[0].replace("-", ""))
+    if directive is None:
+        raise ValueError(f"{match[0]} of DATE_FORMAT is not known here")
+    return directive
 
 
 class TimeFormat:
@@ -3613,7 +3620,11 @@ class Collector:
         form = config.time_format_audit
         written = self.inventory.settings.get("server_audit_timestamp_format") if self.inventory else None
         if written and form.text == DEFAULT_STAMP:
-            form = TimeFormat(written)
+            try:
+                form = TimeFormat(written)
+            except ValueError as error:
+                what = f"server_audit_timestamp_format is {visible_text(written)}: {error}"
+                raise LogError(f"{what}: change it, or set TimeFormatAudit") from None
         clock = Clock(form, config.time_location_audit or config.time_location)
         if config.audit_log_path == JOURNAL:
             todo = journal_plan(config.syslog_identifier or "mysql-server_auditing", store.files())

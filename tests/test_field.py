@@ -233,6 +233,13 @@ def test_other_forms_of_stamps(site: Site, form: str, text: str) -> None:
     assert again.logins() == {APP: (at, at)}
 
 
+def test_a_letter_of_the_servers_that_is_not_known_is_refused(site: Site, pen: Pen) -> None:
+    site.write(pen.sessions(3))
+    done = site.run("--time-format-audit", "%Y%m%d %H:%i %B")
+    assert done.returncode == 2
+    assert "%B of DATE_FORMAT is not known here" in done.stderr
+
+
 def test_1100_rotations_with_few_open_files(site: Site, pen: Pen) -> None:
     for number in range(1100, 0, -1):
         site.write(pen.session((b"app%d" % (number % 7), b"localhost")), f"{LOG_NAME}.{number:03d}")
