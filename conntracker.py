@@ -1466,7 +1466,7 @@ def _not_found(lost: list[Known], files: list[LogFile]) -> Iterator[Gap]:
 # ---------------------------------------------------------------------------------------------------------------------
 #
 # A chunk is some 64 KB of whole lines.  Where connections are rare among queries, only the lines with a mark are
-# kept, and several stretches make one chunk.  The records with plain names are cut out of a chunk by three patterns,
+# kept, and several stretches make one chunk.  The records with plain names are cut out of a chunk by two patterns,
 # which give columns; whatever is left over and has a mark is read line by line.  Larger chunks would leave the
 # processor's cache.
 
@@ -1516,7 +1516,8 @@ class Chunk:
         self.opened: set[int] = set()  # ids whose session does not end with the next record
         self.ended: dict[int, bytes] = {}  # stamps of the other ends, by id
         self.rows: list[Row] = []
-        self.left: list[Row] = []  # those at the end whose ids do not fit
+        self.strays: list[Row] = []  # those whose ids do not fit, with one that fits behind them
+        self.left: list[Row] = []  # and those at the end, with none behind them yet
         self.doubts: dict[int, str] = {}
         self.high, self.until = 0, 0
 
@@ -1965,6 +1966,7 @@ class Ledger:
         if self.own in numbers and self.own in chunk.ids:
             at = chunk.ids.index(self.own)
             self.own_row = chunk.names[at], chunk.instants[at]
+        self._doubt_strays(chunk)
         self._note_sessions(chunk)
         if chunk.counts and chunk.instants and self.latest - chunk.instants[0] > HOUR:
             self._note_long_sessions(chunk)
@@ -1989,41 +1991,43 @@ class Ledger:
         columns = instants, cut[3::8], [*map(int, cut[4::8])], cut[5::8], cut[6::8], cut[7::8]
         strays = self._strays(columns[2])
         if any(strays):
-            if not self._set_aside(chunk, strays, columns):
+            if not self._may_set_aside(columns[2], strays):
                 return False
+            self._set_aside(chunk, strays, columns)
             columns = _compressed(columns, [not stray for stray in strays])
         return self._fill(chunk, columns) and self._cut_rest(chunk, b"".join(cut[::8]), patterns.end)
 
     def _strays(self, ids: list[int]) -> list[bool]:
-        """Return for each id whether it does not fit; nothing where all may fit."""
+        """Return for each id whether it cannot fit; nothing where all may fit."""
         run = self.runs[0]
         if not ids or (min(ids) > run.counter and max(ids) <= run.counter + REACH):
             return []
-        return [not run.fits(number) for number in ids]
+        # The others in the chunk may bring the counter nearer to an id, and make missing ones fewer.
+        reach = REACH + len(ids) + len(run.missing)
+        return [not run.fits(number, reach) for number in ids]
 
-    def _set_aside(self, chunk: Chunk, strays: list[bool], columns: _Columns) -> bool:
-        """Doubt the records whose ids do not fit, as one that fits follows; False where they may be another run.
-
-        Nothing follows yet in the chunk on those at its end: they are left for `_enter`.
-        """
+    def _may_set_aside(self, ids: list[int], strays: list[bool]) -> bool:
+        """Return whether records whose ids do not fit are no other run of the server."""
         # The end of a session is a line of its run as well.
         if any(stray and 2 * len([*many]) >= CONFIRM for stray, many in itertools.groupby(strays)):
             return False
-        if self.own in itertools.compress(columns[2], strays):
-            return False
+        return self.own not in itertools.compress(ids, strays)
+
+    def _set_aside(self, chunk: Chunk, strays: list[bool], columns: _Columns) -> None:
+        """Keep the records whose ids do not fit apart: those behind which one fits, and those at the end."""
         fitting = len(strays) - strays[::-1].index(False) if False in strays else 0
         places = chunk.places()
         for at, (stray, instant, name, number, refused, code, _) in enumerate(zip(strays, *columns)):
             if stray:
                 kind = kind_of(name, code) if refused or int(code) else "login"
                 row = Row(kind, number, instant, (name, chunk.server), (chunk.path, places.get(number, 0)))
-                if at < fitting:
-                    row.reason = TWICE if self._doubt_twin(number, 0) else FAR
-                    if chunk.counts:
-                        self.facts.add_row(row)
-                else:
-                    chunk.left.append(row)
-        return True
+                (chunk.strays if at < fitting else chunk.left).append(row)
+
+    def _doubt_strays(self, chunk: Chunk) -> None:
+        for row in chunk.strays:
+            row.reason = TWICE if self._doubt_twin(row.number, 0) else FAR
+            if chunk.counts:
+                self.facts.add_row(row)
 
     def _fill(self, chunk: Chunk, columns: _Columns) -> bool:
         """Put columns into a chunk; False where a name is odd, a login was refused, or the order of lines counts."""

@@ -88,6 +88,26 @@ def test_22_an_id_far_below_the_first_one_is_not_believed(site: Site) -> None:
     assert (b"root", b"localhost") in site.suspects()
 
 
+def test_22_logins_out_of_order_at_the_end_of_the_reach_are_true(site: Site) -> None:
+    pen = Pen(number=1000)
+    site.write(pen.sessions(30))
+    late = pen.number + 1
+    pen.number += 985  # ids of which no record has come yet
+    site.write(pen.sessions(10))
+    site.collect()
+    for step, number in enumerate((late, *(pen.number + more for more in (14, 16, 15, 17)))):
+        pen.instant += 1
+        account = b"late%d" % step, b"localhost"
+        site.write(record(pen.instant, account, number))
+        pen.note(account, pen.instant)
+    site.collect()
+    pen.number += 17
+    site.write(pen.sessions(10))
+    site.collect()
+    assert site.logins() == pen.truth
+    assert site.suspects() == {}
+
+
 @pytest.mark.parametrize("rest", [b"2026x", b"z", b"20260302 10:30:00,h,z", b"20260302 10:30:00,db01,z"])
 @pytest.mark.parametrize("number", [5, 360])
 def test_22_a_flood_of_one_forged_name(site: Site, rest: bytes, number: int) -> None:
