@@ -1556,17 +1556,16 @@ class Chunk:
 
 # Written by the plugin, whatever events are logged, when somebody changes some of its settings.
 SETTING_MARK = b"server_audit_"
-MARKS = (CONNECT_MARK, CHANGE_MARK, SETTING_MARK)
 
 
-def marked_lines(text: bytes, marks: Iterable[bytes]) -> list[int]:
-    r"""Return where the lines of `text` (which begins with b"\n") with a mark start, in order.
+def marked_lines(text: bytes) -> list[int]:
+    r"""Return where the lines of `text` (which begins with b"\n") that tell of a connection start, in order.
 
     Searching from the right, Python needs no table for what it looks for and passes over several GB a second
     (Objects/stringlib/fastsearch.h).
     """
     starts: set[int] = set()
-    for mark in marks:
+    for mark in (CONNECT_MARK, CHANGE_MARK):
         at = text.rfind(mark)
         while at >= 0:
             start = text.rfind(b"\n", 0, at) + 1
@@ -1580,7 +1579,7 @@ def is_dense(text: bytes) -> bool:
     return text.count(CONNECT_MARK, 0, 8192) >= DENSE * min(len(text), 8192) / 1024
 
 
-def chunks_of(file: "LogFile", start: int, end: int, marks: Sequence[bytes], *, counts: bool) -> Iterator[Chunk]:
+def chunks_of(file: "LogFile", start: int, end: int, *, counts: bool) -> Iterator[Chunk]:
     """Yield the lines of a file from `start` to `end` as chunks; raises OSError and the errors of compressed files."""
     kept: list[bytes] = []
     offsets: list[int] = []
@@ -1600,7 +1599,7 @@ def chunks_of(file: "LogFile", start: int, end: int, marks: Sequence[bytes], *, 
             for at, piece in pieces(text, CHUNK):
                 yield Chunk(file.path, piece, offset + at, counts=counts)
             continue
-        for at in marked_lines(text, marks):
+        for at in marked_lines(text):
             line = text[at : text.find(b"\n", at)]
             kept.append(line)
             offsets.append(offset + at - 1)
@@ -1879,7 +1878,6 @@ class Ledger:
         self.unread_since: Optional[int] = None  # instant of the last record before lines not understood
         self.blind: list[tuple[int, int]] = []  # times of which the lines were not understood
         self.settings_changed = False
-        self.wants_settings = False
         self.ends: list[tuple[int, bytes, int]] = []  # of sessions not known here: id, name, instant
         self.sink: Optional[Callable[[Facts], None]] = None  # takes the facts when they are many
         self._alive = 0  # instant of the last line of the first run
@@ -2498,7 +2496,8 @@ class Ledger:
             }
             for run in self.runs
         ]
-        return {"runs": runs, "lines": self._lines, "latest": self.latest, "alive": self._alive}
+        lost = sorted(self.lost.items())
+        return {"runs": runs, "lines": self._lines, "latest": self.latest, "alive": self._alive, "lost": lost}
 
     def restore(self, state: Mapping[str, Any], rows: Iterable[tuple[int, Row]], sessions: dict[int, Session]) -> None:
         """Go on from `state`, the rows that were not settled, and the open sessions."""
@@ -2509,7 +2508,7 @@ class Ledger:
             run.missing, run.early, run.refused = (set(said[key]) for key in ("missing", "early", "refused"))
             self.runs.append(run)
         self._lines, self.latest, self.sessions = state["lines"], state["latest"], sessions
-        self._alive = state["alive"]
+        self._alive, self.lost = state["alive"], Counter(dict(state.get("lost", ())))
         chunk = Chunk("", b"\n", [])
         for place, row in rows:
             if row.reason.endswith(SO_FAR):
@@ -3637,6 +3636,7 @@ class Collector:
             todo = plan(files, unreadable, store.files(), clock)
         passes = [Pass(log, files, self._ledger(log, clock)) for log, files in by_log(todo.files).items()]
         for one in passes:
+            store.load_ledger(one.log, one.ledger)
             self._read(one)
         self.progress.close()
         problems = self._finish(todo, passes)
@@ -3659,19 +3659,16 @@ class Collector:
             self.say("WARN", f"{error}: accounts without a login are unknown until the server can be asked")
 
     def _ledger(self, log: str, clock: Clock) -> Ledger:
-        """Return the ledger of a log as the last run left it."""
+        """Return a ledger that knows nothing of a log yet but our own sessions."""
         config, inventory = self.config, self.inventory
         named = config.server_host or ((inventory.settings.get("hostname", ""),) if inventory else ())
         ours = frozenset(name.encode() for name in named if name)
         ledger = Ledger(clock, ours, config.syslog_identifier.encode(), inventory.own_id if inventory else 0)
+        beats = [beat for beat in self.store.heartbeats() if beat.log == log]
         if inventory:
             ledger.own_name = inventory.own_name
-            # Only then does it matter whether somebody has set them again.
-            ledger.wants_settings = "SQL" in inventory.origins.values()
-            mine = [beat for beat in self.store.heartbeats() if beat.log == log]
-            same = [beat.connection for beat in mine if _same_start(beat.boot, inventory.boot)]
-            ledger.beats = [*same, inventory.own_id]
-        self.store.load_ledger(log, ledger)
+            beats = [beat for beat in beats if _same_start(beat.boot, inventory.boot)]
+        ledger.beats = [*(beat.connection for beat in beats), *([inventory.own_id] if inventory else [])]
         return ledger
 
     # Reading.
@@ -3680,7 +3677,7 @@ class Collector:
         """Read what is new of a log; files put back that are older than what was read have a ledger of their own."""
         old = [file for file in one.files if file.put_back]
         new = [file for file in one.files if file.is_new and not file.put_back]
-        fresh = Ledger(one.ledger.clock, one.ledger.ours, one.ledger.ident, one.ledger.own)
+        fresh = self._ledger(one.log, one.ledger.clock)
         if any(file.live for file in old):
             # The server goes on in a log that begins again: so does the ledger.
             one.ledger.finish()
@@ -3742,11 +3739,10 @@ class Collector:
         broken = [file for file in todo.files if file.broken and file.broken != VANISHED]
         store.put_files([*todo.kept, *filter(None, map(LogFile.as_known, todo.files))])
         store.add_gaps(todo.gaps)
+        self._keep_proof(todo, passes, now)
         for one in passes:
             if any(file.is_new for file in one.files):
                 store.save_ledger(one.log, one.ledger)
-            one.ledger.end_blindness(now)
-            store.add_gaps((*blind, "lines of the log were not understood") for blind in one.ledger.blind)
         store.refresh_provisional()
         store.show_again()
         self._keep_facts_of_run(todo, passes, complete=not todo.unreadable and not broken, now=now)
@@ -3754,9 +3750,6 @@ class Collector:
         for gap in todo.gaps:
             lost = f"gap from {store.show(gap.began)} to {store.show(gap.ended)}: {gap.reason}"
             self.say("WARN", f"{lost}: run more often, or keep more rotations")
-        if self.inventory:
-            whole = not (todo.unreadable or broken or todo.gaps or self.unparsed)
-            Proof(store, self.inventory, passes, whole=whole, say=self.say).keep()
         store.set(
             last_error="; ".join(problems),
             server_group=self.config.group,
@@ -3765,6 +3758,20 @@ class Collector:
         if self.config.inventory:
             store.put_verdicts(assess(store.knowledge(), now, terms_of(self.config)))
         return problems
+
+    def _keep_proof(self, todo: Plan, passes: list[Pass], now: int) -> None:
+        """Keep what is watched, and what stands against it until the next heartbeat: this run may have none."""
+        store, doubt = self.store, self.store.get("doubt") or ""
+        for one in passes:
+            one.ledger.end_blindness(now)
+            store.add_gaps((*blind, "lines of the log were not understood") for blind in one.ledger.blind)
+        if todo.unreadable or todo.gaps or self.unparsed or any(file.broken for file in todo.files):
+            doubt = "not every byte of the log was read and understood"
+        elif any(one.ledger.settings_changed for one in passes):
+            doubt = doubt or "somebody set a setting of the audit plugin"
+        store.set(doubt=doubt)
+        if self.inventory:
+            Proof(store, self.inventory, passes, self.say).keep()
 
     def _keep_facts_of_run(self, todo: Plan, passes: list[Pass], *, complete: bool, now: int) -> None:
         """Keep the single facts; None is one that is not known, or stays."""
@@ -3822,7 +3829,7 @@ def read_stretch(ledger: Ledger, stretch: Stretch, *, progress: "Optional[Progre
 def _chunks(ledger: Ledger, stretch: Stretch, *, counts: bool) -> Iterator[Chunk]:
     file = stretch.file
     ledger.clock.set_file(file.modified // 10**9)
-    return chunks_of(file, stretch.start, stretch.end, MARKS if ledger.wants_settings else MARKS[:2], counts=counts)
+    return chunks_of(file, stretch.start, stretch.end, counts=counts)
 
 
 def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: Callable[[Facts], None]) -> Ledger:
@@ -3919,7 +3926,12 @@ def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
             elif session is not None:
                 last.end_session(session, name, instant)
         known.update(ledger.sessions)
-    for ledger in ledgers[:-1]:
+    for ledger, after in zip(ledgers, ledgers[1:]):
+        ledger.end_blindness(after.latest)
+        last.blind += ledger.blind
+        last.lost.update(ledger.lost)
+        last.restarts[:0] = ledger.restarts
+        last.settings_changed |= ledger.settings_changed
         last.unread_count += ledger.unread_count
         last.unread = [*ledger.unread, *last.unread][:3]
         last.sources.update(ledger.sources)
@@ -3982,8 +3994,8 @@ class Progress:
 class Proof:
     """What the heartbeat of a run proves: for which time no login can have been missed."""
 
-    def __init__(self, store: Store, inventory: Inventory, passes: list[Pass], *, whole: bool, say: Say) -> None:
-        self.store, self.inventory, self.passes, self.whole, self.say = store, inventory, passes, whole, say
+    def __init__(self, store: Store, inventory: Inventory, passes: list[Pass], say: Say) -> None:
+        self.store, self.inventory, self.passes, self.say = store, inventory, passes, say
         self.now, self.boot = inventory.taken_at, inventory.boot
         self.earlier = store.meta()  # the single facts as the last run left them
 
@@ -3998,7 +4010,8 @@ class Proof:
             self.say("WARN", f"nothing is watched: {trouble}")
         elif found:
             store.put_heartbeats(self._add_beat(found))
-            store.set(first_heartbeat=earlier.get("first_heartbeat") or self.now)
+            found.ledger.lost.clear()
+            store.set(first_heartbeat=earlier.get("first_heartbeat") or self.now, doubt="")
         self._keep_statistics()
         store.put_inventory(inventory, self.now)
         blind = "; ".join(audit_problems(inventory.settings))
@@ -4067,10 +4080,9 @@ class Proof:
         failed = [int(settings.get("server_audit_writes_failed") or 0) for settings in (then, now)]
         uninstalled = [str(settings.get("com_uninstall_plugin") or 0) for settings in (then, now)]
         doubts = {
-            "not every byte of the log was read and understood": not self.whole,
+            str(then.get("doubt")): then.get("doubt"),
             "settings of the audit plugin were set by SQL: " + ", ".join(dict.fromkeys(set_by_sql)): set_by_sql,
             "the server does not tell who set the audit plugin's settings": not all(origins),
-            "somebody set a setting of the audit plugin": any(one.ledger.settings_changed for one in self.passes),
             "the audit plugin failed to write records": failed[1] > (0 if restarted else failed[0]),
             "a plugin was uninstalled": uninstalled[1] != ("0" if restarted else uninstalled[0]),
             "auditing is off": list(audit_problems(now)),

@@ -1,0 +1,77 @@
+"""What a run without an inventory has lost stays lost: the next heartbeat of a real server does not prove that time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from mariadb_server import MariaDBServer
+from mariadb_server import need_server
+from site_kit import Site
+
+import conntracker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LINE_END = b"a\nb"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MariaDBServer]:
+    need_server()
+    running = MariaDBServer()
+    try:
+        running.start()
+        grants = conntracker.grants_sql("conntracker@localhost").replace("VIA unix_socket", "BY 'secret'")
+        statements = [line.rstrip(";") for line in grants.splitlines()]
+        running.sql(*statements, "CREATE USER app@localhost", f"CREATE USER '{LINE_END.decode()}'@localhost")
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def watching(server: MariaDBServer, tmp_path: Path) -> Site:
+    """Return a host whose tracker has had its first heartbeat."""
+    site = Site(tmp_path)
+    defaults = server.client_file("conntracker", "secret")
+    site.config.write_text(f"[default]\nInventory = mariadb\nInventoryDefaultsFile = {defaults}\n")
+    run(server, site)
+    return site
+
+
+def run(server: MariaDBServer, site: Site, *options: str) -> str:
+    """Collect, and return what is said."""
+    return site.run("--log-level", "WARN", *options, path=server.log_path).stderr
+
+
+def proofs(site: Site) -> list[str]:
+    return [proof for (proof,) in site.rows("SELECT proof FROM watched")]
+
+
+def test_two_heartbeats_with_every_id_between_them(server: MariaDBServer, watching: Site) -> None:
+    server.connect_as("app").close()
+    assert "client not found" in run(server, watching, "--inventory", "no-such-client")
+    server.connect_as("app").close()
+    run(server, watching)
+    assert proofs(watching) == [conntracker.BY_IDS]
+
+
+def test_a_log_that_was_lost_meanwhile(server: MariaDBServer, watching: Site) -> None:
+    server.connect_as("app").close()
+    server.sql("SET GLOBAL server_audit_file_rotate_now = 1")
+    (server.data / "server_audit.log.1").unlink()
+    server.connect_as("app").close()
+    assert "gap from" in run(server, watching, "--inventory", "no-such-client")
+    run(server, watching)
+    assert proofs(watching) == []
+
+
+def test_a_login_that_was_not_readable_meanwhile(server: MariaDBServer, watching: Site) -> None:
+    server.connect_as(LINE_END).close()
+    assert "lines not understood" in run(server, watching, "--inventory", "no-such-client")
+    server.connect_as("app").close()
+    run(server, watching)
+    assert proofs(watching) == []
