@@ -2963,7 +2963,7 @@ SCHEMA = """
 -- What conntracker knows.  Instants are seconds since 1970-01-01 UTC.  Names are the log's bytes (BLOB); read
 -- them with CAST(user AS TEXT).
 
--- Single facts: tracking_since, last_record, last_run, last_processed, unparsed, time_format, ...; the server's
+-- Single facts: tracking_since, last_record, last_run, last_processed, unparsed, doubt, time_format, ...; the server's
 -- settings stand there under the server's own names.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value);
 
@@ -3856,14 +3856,13 @@ def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: C
             try:
                 said = receiver.recv()
             except EOFError:
-                raise LogError(
-                    "a worker process ended before its work was done: nothing was stored: run again"
-                ) from None
+                what = "a worker process ended before its work was done: nothing was stored: run again"
+                raise LogError(what) from None
             if isinstance(said, Facts):
                 sink(said)
             else:
-                part, *result = said
-                results[part] = tuple(result)
+                part, one, read = said
+                results[part] = one, read
                 pipes.remove(receiver)
     for process in processes:  # each holds the lock of the run as well
         process.join()

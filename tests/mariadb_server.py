@@ -76,9 +76,14 @@ class MariaDBServer:
         """Make the data directory on the first call, and start the server."""
         if not self.data.exists():
             self._install()
+        audit = ("--loose-server-audit-logging=ON", "--loose-server-audit-events=CONNECT")
+        self.launch("--no-defaults", "--plugin-load-add=server_audit", *audit, *self._options)
+
+    def launch(self, defaults: str, *options: str) -> None:
+        """Start a server on the data directory; `defaults` says which option files it reads."""
         command = [
             _program("mariadbd"),
-            "--no-defaults",
+            defaults,
             *self._as_user(),
             f"--datadir={self.data}",
             f"--socket={self.socket_path}",
@@ -87,10 +92,7 @@ class MariaDBServer:
             "--bind-address=127.0.0.1",
             "--innodb-flush-log-at-trx-commit=0",
             "--innodb-buffer-pool-size=16M",
-            "--plugin-load-add=server_audit",
-            "--loose-server-audit-logging=ON",
-            "--loose-server-audit-events=CONNECT",
-            *self._options,
+            *options,
         ]
         with open(self.folder / "error.log", "ab") as errors:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)

@@ -17,6 +17,8 @@ from site_kit import PROGRAM
 from site_kit import Pen
 from site_kit import Site
 from site_kit import assert_one_clear_line
+from verdict_kit import NOW
+from verdict_kit import OLD
 
 import conntracker as v
 from conntracker import DAY
@@ -30,8 +32,6 @@ from conntracker import Terms
 from conntracker import Topology
 from conntracker import Watched
 
-NOW = 1_800_000_000
-OLD = NOW - 400 * DAY
 SETTINGS = {
     "version": "10.11.19-MariaDB",
     "audit_plugin": "ACTIVE",

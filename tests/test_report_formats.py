@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from verdict_kit import NOW
+from verdict_kit import OLD
 
 import conntracker as v
 from conntracker import DAY
@@ -27,8 +29,6 @@ from conntracker import Suspect
 from conntracker import Terms
 from conntracker import Watched
 
-NOW = 1_800_000_000
-OLD = NOW - 400 * DAY
 SETTINGS = {
     "version": "10.11.19-MariaDB",
     "hostname": "db1",

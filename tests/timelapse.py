@@ -222,23 +222,8 @@ class Server(MariaDBServer):
         if not self.data.exists():
             self._install()
         self.run += 1
-        command = [
-            mariadb_server._program("mariadbd"),
-            f"--defaults-file={self.options}" if with_options else "--no-defaults",
-            *self._as_user(),
-            f"--datadir={self.data}",
-            f"--socket={self.socket_path}",
-            f"--port={self.port}",
-            f"--pid-file={self.folder}/pid",
-            "--bind-address=127.0.0.1",
-            "--skip-name-resolve",
-            "--innodb-flush-log-at-trx-commit=0",
-            "--innodb-buffer-pool-size=16M",
-            "--max-connect-errors=999999",
-        ]
-        with open(self.folder / "error.log", "ab") as errors:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
-        self._wait()
+        defaults = f"--defaults-file={self.options}" if with_options else "--no-defaults"
+        self.launch(defaults, "--skip-name-resolve", "--max-connect-errors=999999")
 
     def wait_for_end(self) -> None:
         """Wait until a server that was told to shut down is gone."""
