@@ -1878,6 +1878,7 @@ class Ledger:
         self.unread_since: Optional[int] = None  # instant of the last record before lines not understood
         self.blind: list[tuple[int, int]] = []  # times of which the lines were not understood
         self.settings_changed = False
+        self.answers = False  # whether the user statistics may still tell who a change of user was to
         self.ends: list[tuple[int, bytes, int]] = []  # of sessions not known here: id, name, instant
         self.sink: Optional[Callable[[Facts], None]] = None  # takes the facts when they are many
         self._alive = 0  # instant of the last line of the first run
@@ -2239,7 +2240,8 @@ class Ledger:
             return
         if line.operation == b"CHANGEUSER":
             if not line.user:
-                self.facts.add("change user", b"," + session.name.rpartition(b",")[2], instant)
+                kind = "recent change" if self.answers else "change user"
+                self.facts.add(kind, b"," + session.name.rpartition(b",")[2], instant)
         elif line.number in self.sessions:
             self.facts.add("changed user", line.name, instant)
 
@@ -3320,12 +3322,15 @@ class Store:
             self._write("UPDATE evidence SET shown = shown_again(last_seen) WHERE shown > '' AND last_seen > 0")
         self.set(time_format=wanted)
 
-    def resolve_changes(self, until: int, *, answered: bool) -> None:
-        """Keep or drop the changes of user before an instant: the user statistics have answered who it was, or not."""
-        if not answered:
-            recent = "SELECT user, host, first_seen, min(last_seen, ?) FROM evidence WHERE kind = 'recent change'"
-            self.add_evidence("change user", self.select(recent, (until,)))
-        self._write("DELETE FROM evidence WHERE kind = 'recent change' AND last_seen <= ?", [(until,)])
+    def resolve_changes(self, until: int, answered_since: Optional[int]) -> None:
+        """Drop the changes of user that the user statistics have answered; keep those before an instant, if not None.
+
+        A change in the very second of an instant may have come before it, or after it.
+        """
+        unanswered = until + 1 if answered_since is None else answered_since + 1
+        recent = "SELECT user, host, first_seen, min(last_seen, ?) FROM evidence WHERE kind = 'recent change'"
+        self.add_evidence("change user", self.select(f"{recent} AND first_seen < ?", (until, unanswered)))
+        self._write("DELETE FROM evidence WHERE kind = 'recent change' AND last_seen < ?", [(until,)])
 
     # What is watched.
 
@@ -3666,7 +3671,7 @@ class Collector:
         ledger = Ledger(clock, ours, config.syslog_identifier.encode(), inventory.own_id if inventory else 0)
         beats = [beat for beat in self.store.heartbeats() if beat.log == log]
         if inventory:
-            ledger.own_name = inventory.own_name
+            ledger.own_name, ledger.answers = inventory.own_name, inventory.statistics is not None
             beats = [beat for beat in beats if _same_start(beat.boot, inventory.boot)]
         ledger.beats = [*(beat.connection for beat in beats), *([inventory.own_id] if inventory else [])]
         return ledger
@@ -4107,7 +4112,7 @@ class Proof:
         if said is None:
             store.put_statistics({})
             store.set(statistics_at=None)
-            store.resolve_changes(self.now, answered=False)
+            store.resolve_changes(self.now, None)
             return
         known, since = store.statistics(), earlier.get("statistics_at")
         whole = since is not None and _same_start(earlier.get("statistics_boot") or 0, self.boot)
@@ -4115,10 +4120,10 @@ class Proof:
         if since is not None:
             moved = [user for user, counters in said.items() if _moved(known.get(user), counters)]
             store.add_evidence("user statistics", [(user, b"", since, self.now) for user in moved])
-        store.resolve_changes(self.now, answered=whole)
+        whole_since = earlier.get("statistics_since") if whole else None
+        store.resolve_changes(self.now, whole_since)
         store.put_statistics(said)
-        whole_since = earlier.get("statistics_since") if whole else self.now
-        store.set(statistics_at=self.now, statistics_boot=self.boot, statistics_since=whole_since)
+        store.set(statistics_at=self.now, statistics_boot=self.boot, statistics_since=whole_since or self.now)
 
 
 def _moved(earlier: Optional[str], later: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +27,12 @@ def server() -> Iterator[MariaDBServer]:
         running.start()
         grants = conntracker.grants_sql("conntracker@localhost").replace("VIA unix_socket", "BY 'secret'")
         statements = [line.rstrip(";") for line in grants.splitlines()]
-        running.sql(*statements, "CREATE USER app@localhost", f"CREATE USER '{LINE_END.decode()}'@localhost")
+        running.sql(
+            *statements,
+            "CREATE USER app@localhost",
+            "CREATE USER pool@localhost",
+            f"CREATE USER '{LINE_END.decode()}'@localhost",
+        )
         yield running
     finally:
         running.stop()
@@ -75,3 +81,27 @@ def test_a_login_that_was_not_readable_meanwhile(server: MariaDBServer, watching
     server.connect_as("app").close()
     run(server, watching)
     assert proofs(watching) == []
+
+
+def test_the_user_statistics_answer_a_change_of_user_without_a_query(server: MariaDBServer, watching: Site) -> None:
+    def change() -> None:
+        time.sleep(1.1)  # what falls into the second of an inventory is answered by the next one
+        with server.connect_as("pool") as session:
+            session.change_user(b"app")
+        time.sleep(1.1)
+        run(server, watching)
+
+    def kinds(user: bytes) -> set[str]:
+        rows = watching.rows("SELECT kind, CAST(user AS BLOB) FROM evidence")
+        return {kind for kind, name in rows if name == user}
+
+    server.sql("SET GLOBAL userstat = 1")
+    try:
+        run(server, watching)
+        change()
+        assert "user statistics" in kinds(b"app")
+        assert kinds(b"") == set()
+    finally:
+        server.sql("SET GLOBAL userstat = 0")
+    change()
+    assert kinds(b"") == {"change user"}
