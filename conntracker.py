@@ -3423,6 +3423,7 @@ class Store:
             tracking_since=meta.get("tracking_since"),
             last_record=meta.get("last_record"),
             first_heartbeat=meta.get("first_heartbeat"),
+            pending=len(self.heartbeats()) > 1,
             last_run=meta.get("last_run"),
             last_error=meta.get("last_error") or "",
             unparsed=meta.get("unparsed") or 0,
@@ -4491,6 +4492,7 @@ class Knowledge(NamedTuple):
     tracking_since: Optional[int] = None
     last_record: Optional[int] = None
     first_heartbeat: Optional[int] = None
+    pending: bool = False  # whether the time before the last heartbeat still waits for its proof
     last_run: Optional[int] = None
     last_error: str = ""
     inventory_at: Optional[int] = None
@@ -4592,12 +4594,15 @@ class Coverage:
             lost = [gap[:2] for gap in self.gaps if gap.began < first]
             stated = [Watched(*span, STATED) for span in uncovered(terms.stated_since, lost, first)]
         self.intervals = sorted([*proven, *stated])
+        # The time since the last proof is no hole: the next run will prove it.  Unless one could not, or not yet.
+        proven_until = max((one.ended for one in self.intervals), default=0)
+        doubted = asked and (knowledge.pending or any(gap.ended > proven_until for gap in self.gaps))
+        self._slack = 0 if doubted else FRESH_SECONDS
         self.holes = self.holes_since(self.start)
 
     def holes_since(self, start: int) -> list[Gap]:
         """Return the times since an instant that are not watched."""
-        # The time since the last run is not a hole: the next one will prove it.
-        spans = uncovered(start, [one[:2] for one in self.intervals], self.now, FRESH_SECONDS)
+        spans = uncovered(start, [one[:2] for one in self.intervals], self.now, self._slack)
         return [Gap(began, ended, self._reasons(began, ended)) for began, ended in spans]
 
     def _reasons(self, began: int, ended: int) -> str:

@@ -112,6 +112,13 @@ def test_the_time_since_the_last_run_is_no_hole_for_two_days() -> None:
     assert verdict(holed(NOW - 5 * DAY, NOW - 4 * DAY)).verdict == "unknown"
 
 
+@pytest.mark.parametrize("doubt", [{"gaps": (Gap(NOW - 2000, NOW - 1000, "auditing was off"),)}, {"pending": True}])
+def test_the_time_since_the_last_proof_is_a_hole_where_a_run_could_not_prove_it(doubt: dict[str, Any]) -> None:
+    knowledge = know(account("app@%"), watched=(Watched(OLD, NOW - 3000, v.BY_IDS),))
+    assert verdict(knowledge).verdict == "never"
+    assert verdict(knowledge._replace(**doubt)).verdict == "unknown"
+
+
 def test_holes_are_tolerated_only_as_far_as_told() -> None:
     knowledge = holed(NOW - 50 * DAY, NOW - 50 * DAY + 600)
     assert verdict(knowledge, tolerated=599).verdict == "unknown"
