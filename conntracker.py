@@ -628,7 +628,7 @@ class Clock(dict[bytes, int]):
         raise KeyError(stamp)
 
     def _instant(self, form: TimeFormat, stamp: str, fold: int) -> Optional[int]:
-        year = local(self.written, self.zone).year
+        year = 0 if form.has_year else local(self.written, self.zone).year
         instant = form.read(stamp, self.zone, year, fold)
         if instant is None or form.has_year:
             return instant
@@ -681,6 +681,8 @@ class Clock(dict[bytes, int]):
 # Every line that tells something about a connection holds one of these.
 CONNECT_MARK, CHANGE_MARK = b"CONNECT,", b",0,CHANGE"
 LOGIN_MARK = b",0,CONNECT,"
+# The id of a plain login or refusal.
+_BEGIN_ID = re.compile(rb"\n%b([1-9][0-9]{0,9}),0,(?:FAILED_)?CONNECT," % (rb"[^,\n]*," * 4))
 # What ends a record: object (empty, or the TLS version), return code, perhaps the TLS version again.
 _END = re.compile(rb",[^,'`]*,(?P<code>[0-9]+)(?:,(?:[^0-9,'][^,']*)?)?\Z")
 # What stands before the database; it is the last such place in a line that counts.
@@ -904,12 +906,12 @@ def decoded(name: bytes) -> str:
 class PlainRecords(NamedTuple):
     """What matches the records with plain names, at the speed of C; what it does not match goes through `read_line`.
 
-    `begin` matches logins and refusals, with groups for stamp, what the session's other records repeat, b"user,host",
-    id, b"FAILED_" or nothing, return code, and, where the session's end is the next record, the stamp of that.  `end`
-    matches the other ends of sessions, with groups for stamp and id.
+    `login` and `refusal` have groups for stamp, b"user,host", id, return code and, where the session's end is the next
+    record, the stamp of that.  `end` matches the other ends of sessions, with groups for stamp and id.
     """
 
-    begin: "re.Pattern[bytes]"
+    login: "re.Pattern[bytes]"
+    refusal: "re.Pattern[bytes]"
     end: "re.Pattern[bytes]"
 
 
@@ -921,13 +923,14 @@ def plain_records(server: bytes, width: int, *, ports: bool) -> PlainRecords:
     """
     port = rb"(?::[0-9]++)?" if ports else b""
     host = rb"[^,:]*+" if ports else rb"[^,]*+"
-    server = re.escape(server)
-    stamp = rb"\n(.{%d})," % width
+    head = rb"\n(.{%d}),%b," % (width, re.escape(server))
     names = rb"[^,\n]*+,[^,\n]*+,"  # database and object
-    begin = rb"(%b,([^,]*+,%b)%b,([1-9][0-9]*+),0,)(FAILED_|)CONNECT,%b([0-9]++)" % (server, host, port, names)
+    begin = rb"%b([^,]*+,%b)%b,([1-9][0-9]*+),0," % (head, host, port)
+    its_end = rb"(?:%b\2%b,\3,0,DISCONNECT,%b0)?(?=\n)" % (head, port, names)
     patterns: Iterable[bytes] = (
-        stamp + begin + rb"(?:%b\2DISCONNECT,%b0)?(?=\n)" % (stamp, names),
-        stamp + rb"%b,[^,]*+,[^,]*+,([1-9][0-9]*+),0,DISCONNECT,%b0(?=\n)" % (server, names),
+        begin + rb"CONNECT,%b(0)" % names + its_end,
+        begin + rb"FAILED_CONNECT,%b([0-9]++)" % names + its_end,
+        rb"%b[^,]*+,[^,]*+,([1-9][0-9]*+),0,DISCONNECT,%b0(?=\n)" % (head, names),
     )
     if sys.version_info < (3, 11):
         patterns = (re.sub(rb"(?<=[*+?}])\+", b"", pattern) for pattern in patterns)
@@ -1516,8 +1519,7 @@ class Chunk:
         self.opened: set[int] = set()  # ids whose session does not end with the next record
         self.ended: dict[int, bytes] = {}  # stamps of the other ends, by id
         self.rows: list[Row] = []
-        self.strays: list[Row] = []  # those whose ids do not fit, with one that fits behind them
-        self.left: list[Row] = []  # and those at the end, with none behind them yet
+        self.strays: list[Row] = []  # those whose ids do not fit; one that fits stands behind them
         self.doubts: dict[int, str] = {}
         self.high, self.until = 0, 0
 
@@ -1543,6 +1545,13 @@ class Chunk:
             if CONNECT_MARK in line or CHANGE_MARK in line or SETTING_MARK in line:
                 yield at, line
             at += len(line) + 1
+
+    def place(self, number: int) -> tuple[str, int]:
+        """Return the path and the offset of the first line that begins a session with this id."""
+        at = max(self.text.find(b",%d,0,%bCONNECT," % (number, mark)) for mark in (b"", b"FAILED_"))
+        start = max(self.text.rfind(b"\n", 0, max(at, 0)), 0)
+        offsets = self.offsets
+        return self.path, offsets[self.text.count(b"\n", 0, start)] if isinstance(offsets, list) else offsets + start
 
     def places(self) -> dict[int, int]:
         """Return the offsets of the lines of logins by their ids."""
@@ -1720,13 +1729,18 @@ class Session(NamedTuple):
     changed: bool = False
 
 
-# Of the plain records of a chunk: instants, names, ids, b"FAILED_" or b"", return codes, stamps of ends that follow.
-_Columns = tuple[list[int], list[bytes], list[int], list[bytes], list[bytes], list[Optional[bytes]]]
+class Columns(NamedTuple):
+    """Plain logins or refusals of a chunk; `ends` are the stamps of the ends of sessions that are the next record."""
 
+    instants: list[int]
+    names: list[bytes]
+    ids: list[int]
+    codes: list[bytes]
+    ends: list[Optional[bytes]]
 
-def _compressed(columns: _Columns, wanted: Sequence[Any]) -> _Columns:
-    """Return the columns with the wanted rows alone."""
-    return tuple([*itertools.compress(column, wanted)] for column in columns)  # type: ignore[return-value]
+    def only(self, wanted: Sequence[Any]) -> "Columns":
+        """Return the wanted rows alone."""
+        return Columns(*([*itertools.compress(column, wanted)] for column in self))  # type: ignore[arg-type]
 
 
 class Facts:
@@ -1745,7 +1759,7 @@ class Facts:
             return
         last = dict(zip(names, instants))
         in_order = instants[0] >= self._latest
-        fresh = last.keys() - self.first.keys() if in_order else last.keys()
+        fresh = set(last).difference(self.first) if in_order else set(last)
         if fresh:
             earliest = dict(zip(reversed(names), reversed(instants)))
             for name in fresh:
@@ -1970,10 +1984,6 @@ class Ledger:
         if chunk.counts and chunk.instants and self.latest - chunk.instants[0] > HOUR:
             self._note_long_sessions(chunk)
         self.pending.append(chunk)
-        for row in chunk.left:
-            self._enter(chunk, row)
-            if row.kind == "login" and chunk.counts:
-                self.sessions[row.number] = Session(row.name, row.instant)
         return True
 
     def _cut(self, chunk: Chunk) -> bool:
@@ -1981,46 +1991,50 @@ class Ledger:
         patterns = self._plain_records()
         if patterns is None:
             return False
-        cut = patterns.begin.split(chunk.text)
         try:
-            instants = [*map(self.clock.__getitem__, cut[1::8])]
+            rest, logins = self._columns(patterns.login, chunk.text)
+            rest, refusals = self._columns(patterns.refusal, rest)
         except KeyError:
             return False
-        chunk.until = instants[-1] if instants else self.latest
-        columns = instants, cut[3::8], [*map(int, cut[4::8])], cut[5::8], cut[6::8], cut[7::8]
-        strays = self._strays(columns[2])
-        if any(strays):
-            if not self._may_set_aside(columns[2], strays):
+        chunk.until = max(logins.instants[-1:] + refusals.instants[-1:], default=self.latest)
+        if not (self._surely_fit(logins.ids) and self._surely_fit(refusals.ids)):
+            strays = self._strays(chunk, logins, refusals)
+            if strays is None:
                 return False
-            self._set_aside(chunk, strays, columns)
-            columns = _compressed(columns, [not stray for stray in strays])
-        return self._fill(chunk, columns) and self._cut_rest(chunk, b"".join(cut[::8]), patterns.end)
+            logins, refusals = (part.only([i not in strays for i in part.ids]) for part in (logins, refusals))
+        self._fill(chunk, logins, refusals)
+        return self._know(chunk) and self._put_in_order(chunk) and self._cut_rest(chunk, rest, patterns.end)
 
-    def _strays(self, ids: list[int]) -> list[bool]:
-        """Return for each id whether it cannot fit; nothing where all may fit."""
+    def _columns(self, pattern: "re.Pattern[bytes]", text: bytes) -> tuple[bytes, Columns]:
+        """Cut the records that a pattern matches out of a text; return the rest and them."""
+        cut = pattern.split(text)
+        instants = [*map(self.clock.__getitem__, cut[1::6])]
+        return b"".join(cut[::6]), Columns(instants, cut[2::6], [*map(int, cut[3::6])], cut[4::6], cut[5::6])
+
+    def _surely_fit(self, ids: list[int]) -> bool:
+        """Return whether all ids follow the counter closely."""
+        counter = self.runs[0].counter
+        return not ids or (min(ids) > counter and max(ids) <= counter + REACH)
+
+    def _strays(self, chunk: Chunk, logins: Columns, refusals: Columns) -> Optional[set[int]]:
+        """Return the ids that cannot fit, and set their records apart; None where these may be another run's."""
         run = self.runs[0]
-        if not ids or (min(ids) > run.counter and max(ids) <= run.counter + REACH):
-            return []
         # The others in the chunk may bring the counter nearer to an id, and make missing ones fewer.
-        reach = REACH + len(ids) + len(run.missing)
-        return [not run.fits(number, reach) for number in ids]
-
-    def _may_set_aside(self, ids: list[int], strays: list[bool]) -> bool:
-        """Return whether records whose ids do not fit are no other run of the server."""
+        reach = REACH + len(logins.ids) + len(refusals.ids) + len(run.missing)
+        numbers = {number for number in itertools.chain(logins.ids, refusals.ids) if not run.fits(number, reach)}
+        if not numbers:
+            return numbers
+        strays = [int(number) in numbers for number in _BEGIN_ID.findall(chunk.text)]
+        if len(strays) != len(logins.ids) + len(refusals.ids) or strays[-1] or self.own in numbers:
+            return None
         # The end of a session is a line of its run as well.
         if any(stray and 2 * len([*many]) >= CONFIRM for stray, many in itertools.groupby(strays)):
-            return False
-        return self.own not in itertools.compress(ids, strays)
-
-    def _set_aside(self, chunk: Chunk, strays: list[bool], columns: _Columns) -> None:
-        """Keep the records whose ids do not fit apart: those behind which one fits, and those at the end."""
-        fitting = len(strays) - strays[::-1].index(False) if False in strays else 0
-        places = chunk.places()
-        for at, (stray, instant, name, number, refused, code, _) in enumerate(zip(strays, *columns)):
-            if stray:
-                kind = kind_of(name, code) if refused or int(code) else "login"
-                row = Row(kind, number, instant, (name, chunk.server), (chunk.path, places.get(number, 0)))
-                (chunk.strays if at < fitting else chunk.left).append(row)
+            return None
+        for part, is_login in ((logins, True), (refusals, False)):
+            for instant, name, number, code, _ in zip(*part.only([number in numbers for number in part.ids])):
+                kind = "login" if is_login else kind_of(name, code)
+                chunk.strays.append(Row(kind, number, instant, (name, chunk.server), chunk.place(number)))
+        return numbers
 
     def _doubt_strays(self, chunk: Chunk) -> None:
         for row in chunk.strays:
@@ -2028,34 +2042,28 @@ class Ledger:
             if chunk.counts:
                 self.facts.add_row(row)
 
-    def _fill(self, chunk: Chunk, columns: _Columns) -> bool:
-        """Put columns into a chunk; False where a name is odd, a login was refused, or the order of lines counts."""
-        instants, names, ids, refusals, codes, ends = columns
-        if instants and instants[-1] - instants[0] > HOUR:
-            chunk.opened, chunk.ended = set(ids), {number: end for number, end in zip(ids, ends) if end}
-        elif None in ends:
-            chunk.opened = {number for number, end in zip(ids, ends) if end is None}
-        if any(refusals):
-            self._cut_refusals(chunk, columns)
-            instants, names, ids, _, codes, _ = _compressed(columns, [not refused for refused in refusals])
-        chunk.names, chunk.instants, chunk.ids = names, instants, ids
-        if codes.count(b"0") < len(codes) or not self._know(chunk):
-            return False
+    def _fill(self, chunk: Chunk, logins: Columns, refusals: Columns) -> None:
+        """Put columns into a chunk; refusals that came only with the right password tell of use."""
+        chunk.instants, chunk.names, chunk.ids = logins.instants, logins.names, logins.ids
+        chunk.refused, chunk.refusals = set(refusals.ids), len(refusals.ids)
+        if logins.instants and chunk.until - logins.instants[0] > HOUR:
+            ended = itertools.chain(zip(logins.ids, logins.ends), zip(refusals.ids, refusals.ends))
+            chunk.opened, chunk.ended = chunk.refused.union(logins.ids), {number: end for number, end in ended if end}
+        elif None in logins.ends or None in refusals.ends:
+            chunk.opened = {n for part in (logins, refusals) for n, end in zip(part.ids, part.ends) if end is None}
+        if not PASSWORD_WAS_RIGHT.keys().isdisjoint(refusals.codes):
+            for instant, name, number, code, _ in zip(*refusals):
+                kind = kind_of(name, code)
+                if kind != "line":
+                    chunk.rows.append(Row(kind, number, instant, (name, chunk.server), (chunk.path, 0)))
+
+    def _put_in_order(self, chunk: Chunk) -> bool:
+        """Put the columns into the order of time; False where local time repeats an hour, so that of lines counts."""
+        instants = chunk.instants
         if sorted(instants) != instants:
-            rows = sorted(zip(instants, chunk.names, ids), key=lambda row: row[0])
+            rows = sorted(zip(instants, chunk.names, chunk.ids), key=lambda row: row[0])
             chunk.instants, chunk.names, chunk.ids = map(list, zip(*rows))
         return not instants or not self.clock.repeats(chunk.instants[0], chunk.instants[-1])
-
-    def _cut_refusals(self, chunk: Chunk, columns: _Columns) -> None:
-        """Take the refusals; those that came only with the right password tell of use."""
-        instants, names, ids, _, codes, _ = _compressed(columns, columns[3])
-        chunk.refused, chunk.refusals = set(ids), len(ids)
-        if PASSWORD_WAS_RIGHT.keys().isdisjoint(codes):
-            return
-        for instant, name, number, code in zip(instants, names, ids, codes):
-            kind = kind_of(name, code)
-            if kind != "line":
-                chunk.rows.append(Row(kind, number, instant, (name, chunk.server), (chunk.path, 0)))
 
     def _plain_records(self) -> Optional[PlainRecords]:
         wanted = self.runs[0].server, self._ports
