@@ -680,6 +680,10 @@ class Clock(dict[bytes, int]):
 
 # Every line that tells something about a connection holds one of these.
 CONNECT_MARK, CHANGE_MARK = b"CONNECT,", b",0,CHANGE"
+# And what turns auditing off these, whatever events are logged: the plugin writes the statement as it was typed.
+SETTING_MARKS = (b"server_audit_", b"SERVER_AUDIT_")
+# Rotating loses nothing.
+_SETTING = re.compile(rb"\bset\b.*\bserver_audit_(?!file_rotate_now\b)", re.IGNORECASE | re.DOTALL)
 LOGIN_MARK = b",0,CONNECT,"
 # The id of a plain login or refusal.
 _BEGIN_ID = re.compile(rb"\n%b([1-9][0-9]{0,9}),0,(?:FAILED_)?CONNECT," % (rb"[^,\n]*," * 4))
@@ -1542,7 +1546,7 @@ class Chunk:
             return
         at = offsets
         for line in self.text[1:].split(b"\n"):
-            if CONNECT_MARK in line or CHANGE_MARK in line or SETTING_MARK in line:
+            if CONNECT_MARK in line or CHANGE_MARK in line or _tells_setting(line):
                 yield at, line
             at += len(line) + 1
 
@@ -1563,18 +1567,18 @@ class Chunk:
         return {int(raw): offset for offset, raw in found if raw.isdigit()}
 
 
-# Written by the plugin, whatever events are logged, when somebody changes some of its settings.
-SETTING_MARK = b"server_audit_"
+def _tells_setting(text: bytes) -> bool:
+    return any(mark in text for mark in SETTING_MARKS)
 
 
-def marked_lines(text: bytes) -> list[int]:
-    r"""Return where the lines of `text` (which begins with b"\n") that tell of a connection start, in order.
+def marked_lines(text: bytes, marks: Iterable[bytes]) -> list[int]:
+    r"""Return where the lines of `text` (which begins with b"\n") that hold one of the marks start, in order.
 
     Searching from the right, Python needs no table for what it looks for and passes over several GB a second
     (Objects/stringlib/fastsearch.h).
     """
     starts: set[int] = set()
-    for mark in (CONNECT_MARK, CHANGE_MARK):
+    for mark in marks:
         at = text.rfind(mark)
         while at >= 0:
             start = text.rfind(b"\n", 0, at) + 1
@@ -1588,8 +1592,11 @@ def is_dense(text: bytes) -> bool:
     return text.count(CONNECT_MARK, 0, 8192) >= DENSE * min(len(text), 8192) / 1024
 
 
-def chunks_of(file: "LogFile", start: int, end: int, *, counts: bool) -> Iterator[Chunk]:
-    """Yield the lines of a file from `start` to `end` as chunks; raises OSError and the errors of compressed files."""
+def chunks_of(file: "LogFile", start: int, end: int, marks: Sequence[bytes], *, counts: bool) -> Iterator[Chunk]:
+    """Yield the lines of a file from `start` to `end` as chunks; raises OSError and the errors of compressed files.
+
+    Where connections are rare, these are the lines with one of the marks.
+    """
     kept: list[bytes] = []
     offsets: list[int] = []
     size = 0
@@ -1608,7 +1615,7 @@ def chunks_of(file: "LogFile", start: int, end: int, *, counts: bool) -> Iterato
             for at, piece in pieces(text, CHUNK):
                 yield Chunk(file.path, piece, offset + at, counts=counts)
             continue
-        for at in marked_lines(text):
+        for at in marked_lines(text, marks):
             line = text[at : text.find(b"\n", at)]
             kept.append(line)
             offsets.append(offset + at - 1)
@@ -1928,6 +1935,11 @@ class Ledger:
                 if chunk.counts:
                     self.facts.add_row(row)
 
+    @property
+    def marks(self) -> Sequence[bytes]:
+        """What marks the lines that matter; settings do where there is a heartbeat that they may make doubtful."""
+        return (CONNECT_MARK, CHANGE_MARK, *(SETTING_MARKS if self.beats else ()))
+
     def covers(self, low: int, high: int) -> bool:
         """Return whether these ids are of the present run of the server, as far as it was read."""
         return bool(self.runs) and self.runs[0].first <= low < high <= self.runs[0].counter
@@ -2093,7 +2105,7 @@ class Ledger:
 
     def _cut_rest(self, chunk: Chunk, rest: bytes, end: "re.Pattern[bytes]") -> bool:
         """Take what is left over: other ends of sessions, and a few odd names; False if there is more."""
-        if CHANGE_MARK in rest or SETTING_MARK in rest:
+        if CHANGE_MARK in rest or _tells_setting(rest):
             return False
         cut = end.split(rest)
         chunk.ended.update(zip(map(int, cut[2::3]), cut[1::3]))
@@ -2222,7 +2234,7 @@ class Ledger:
     def _take_odd(self, chunk: Chunk, offset: int, text: bytes) -> None:
         """Take a line with a mark that is no record of a connection: a query, or a damaged line."""
         if _QUERY_END.search(text, max(0, len(text) - 100)):
-            self.settings_changed |= re.search(rb"(?i)set\s+global.*server_audit_", text) is not None
+            self.settings_changed |= _tells_setting(text) and _SETTING.search(text) is not None
             inner = _INNER_STAMP.search(text, 1)
             if inner and LOGIN_MARK in text[: inner.start()]:
                 self._take_damaged(chunk, offset, text[: inner.start()])
@@ -3843,7 +3855,7 @@ def read_stretch(ledger: Ledger, stretch: Stretch, *, progress: "Optional[Progre
 def _chunks(ledger: Ledger, stretch: Stretch, *, counts: bool) -> Iterator[Chunk]:
     file = stretch.file
     ledger.clock.set_file(file.modified // 10**9)
-    return chunks_of(file, stretch.start, stretch.end, counts=counts)
+    return chunks_of(file, stretch.start, stretch.end, ledger.marks, counts=counts)
 
 
 def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: Callable[[Facts], None]) -> Ledger:

@@ -105,3 +105,27 @@ def test_the_user_statistics_answer_a_change_of_user_without_a_query(server: Mar
         server.sql("SET GLOBAL userstat = 0")
     change()
     assert kinds(b"") == {"change user"}
+
+
+@pytest.mark.parametrize(
+    "statement", ["set global server_audit_logging=off", "SET @@GLOBAL.SERVER_AUDIT_LOGGING=0", ""]
+)
+def test_auditing_was_off_before_a_restart_among_many_queries(tmp_path: Path, statement: str) -> None:
+    need_server()
+    audited = MariaDBServer("--server-audit-events=CONNECT,QUERY")
+    queries = [f"SELECT '{'x' * 900}'"] * 40
+    try:
+        audited.start()
+        site = Site(tmp_path)
+        options = audited.client_file("root")
+        site.config.write_text(f"[default]\nInventory = mariadb\nInventoryDefaultsFile = {options}\n")
+        run(audited, site)
+        audited.sql(*queries, *([statement] if statement else ()))
+        audited.connect_as("root").close()
+        audited.end()
+        audited.start()
+        audited.sql(*queries)
+        run(audited, site)
+        assert proofs(site) == ([] if statement else [conntracker.BY_SETTINGS])
+    finally:
+        audited.stop()
