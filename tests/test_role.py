@@ -39,6 +39,7 @@ OF_THE_ROLE = {
     "conntracker_audit_file_rotate_size",
     "conntracker_audit_file_rotations",
     "conntracker_audit_state",
+    "conntracker_groups",
     "conntracker_instance",
     "conntracker_interval_minutes",
     "conntracker_log_group",
