@@ -801,7 +801,7 @@ class _Head(NamedTuple):
 
 
 def _read_head(text: bytes, clock: Clock) -> _Head:
-    """Read what stands before the tail of a record; a stamp of None tells that it is a piece of one."""
+    """Read what stands before the host and id of a record; a stamp of None tells that it is a piece of one."""
     text = text.lstrip(b" \0")
     text = text[3:] if text.startswith(b"\xef\xbb\xbf") else text
     commas = clock.form.text.count(",")
@@ -824,7 +824,7 @@ def _read_head(text: bytes, clock: Clock) -> _Head:
 
 
 def _is_glued(text: bytes, clock: Clock) -> bool:
-    """Return whether a whole record begins within what stands before a tail: the one before it is torn."""
+    """Return whether a whole record begins within the text, so that the first one is torn."""
     return any(
         text.count(b",", match.start()) >= 2 and clock.find(match[1]) is not None
         for match in itertools.islice(_INNER_STAMP.finditer(text, 1), _READINGS)
@@ -1186,15 +1186,15 @@ def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]
     """
     files: dict[tuple[int, int], LogFile] = {}
     troubles: dict[str, str] = {}
-    before: list[tuple[int, str]] = []
+    names_seen: list[tuple[int, str]] = []
     for _ in range(LOOKS):
         seen = _look(path, name, troubles)
         for file in seen:
             files.setdefault((file.device, file.inode), file).path = file.path
         names = [(file.inode, file.path) for file in seen]
-        if names == before:
+        if names == names_seen:
             break
-        before = names
+        names_seen = names
     for found, trouble in troubles.items():
         if trouble:
             say("ERROR", f"{found}: {trouble}: the log was not read: grant this user read access")
@@ -1473,16 +1473,15 @@ def _not_found(lost: list[Known], files: list[LogFile]) -> Iterator[Gap]:
 # ---------------------------------------------------------------------------------------------------------------------
 #
 # A chunk is some 64 KB of whole lines.  Where connections are rare among queries, only the lines with a mark are
-# kept, and several stretches make one chunk.  The records with plain names are cut out of a chunk by two patterns,
-# which give columns; whatever is left over and has a mark is read line by line.  Larger chunks would leave the
-# processor's cache.
+# kept, and several stretches make one chunk.  Three patterns cut the records with plain names out of it as columns;
+# whatever is left over and has a mark is read line by line.  Larger chunks would leave the processor's cache.
 
-# Bytes of the parts of a chunk that cannot be taken whole; what cannot be taken whole of these is read line by line.
+# Bytes of the parts of a chunk that cannot be added whole; what cannot be added whole of these is added line by line.
 SMALL = 4096
 # Bytes read at once, and of a chunk.
 BLOCK = 256 * 1024
 CHUNK = 64 * 1024
-# Marks per KB of text from which on a chunk is taken whole.
+# Marks per KB of text from which on all its lines make a chunk.
 DENSE = 1.0
 # Of a longer line only the last bytes are looked at, as no record of a connection is that long: it has four names.
 LONGEST_RECORD = 8 * 1024
@@ -1843,7 +1842,7 @@ class Run:
         self.bear_out(number)
 
     def bear_out(self, number: int) -> None:
-        """Take a line as a sign that the last long step of the ids was true, or was not."""
+        """Count a line as a sign that the last long step of the ids was true, or was not."""
         self.since_leap = self.since_leap + 1 if number >= self.leap else 0
 
     def join_all(self, numbers: set[int]) -> bool:
@@ -1901,7 +1900,7 @@ class Ledger:
         self.settings_changed = False
         self.answers = False  # whether the user statistics may still tell who a change of user was to
         self.ends: list[tuple[int, bytes, int]] = []  # of sessions not known here: id, name, instant
-        self.sink: Optional[Callable[[Facts], None]] = None  # takes the facts when they are many
+        self.sink: Optional[Callable[[Facts], None]] = None  # is handed the facts when they are many
         self._alive = 0  # instant of the last line of the first run
         self._lines = 0  # of the candidates, since the last refutation
         self._plain: set[bytes] = set()
@@ -1911,11 +1910,11 @@ class Ledger:
         self._patterns_for: tuple[bytes, bool] = (b"", False)
 
     def add(self, chunk: Chunk) -> None:
-        """Take the lines of a chunk, which follow those before it in the log."""
-        if not self._take_whole(chunk):
+        """Add the lines of a chunk, which follow those that were added in the log."""
+        if not self._add_whole(chunk):
             for part in chunk.parts(SMALL):
-                if not self._take_whole(part):
-                    self._take_lines(part)
+                if not self._add_whole(part):
+                    self._add_lines(part)
                 self._settle()
         self._settle()
         if len(self._plain) > MANY_NAMES:
@@ -1971,8 +1970,8 @@ class Ledger:
 
     # Whole chunks of plain records.
 
-    def _take_whole(self, chunk: Chunk) -> bool:
-        """Take all lines of a chunk at once; False, with nothing changed, where they must be read one by one."""
+    def _add_whole(self, chunk: Chunk) -> bool:
+        """Add all lines of a chunk at once; False, with nothing changed, where they must be read one by one."""
         if len(self.runs) != 1:
             return False
         chunk.server = self.runs[0].server
@@ -2104,7 +2103,7 @@ class Ledger:
         return True
 
     def _cut_rest(self, chunk: Chunk, rest: bytes, end: "re.Pattern[bytes]") -> bool:
-        """Take what is left over: other ends of sessions, and a few odd names; False if there is more."""
+        """Add what is left over: other ends of sessions, and a few odd names; False if there is more."""
         if CHANGE_MARK in rest or _tells_setting(rest):
             return False
         cut = end.split(rest)
@@ -2163,19 +2162,19 @@ class Ledger:
 
     # Line by line.
 
-    def _take_lines(self, chunk: Chunk) -> None:
-        """Take the lines of a chunk one by one, in the order of the log."""
+    def _add_lines(self, chunk: Chunk) -> None:
+        """Add the lines of a chunk one by one, in the order of the log."""
         chunk.names, chunk.instants, chunk.ids, chunk.rows = [], [], [], []
         chunk.numbers, chunk.ended = set(), {}
         self.pending.append(chunk)
         lines = [(offset, text, read_line(text, self.clock)) for offset, text in chunk.lines()]
         for offset, text, line in lines:
             if line is None:
-                self._take_odd(chunk, offset, text)
+                self._add_odd(chunk, offset, text)
             elif line.stamp is None or self._is_strange(line):
-                self._take_piece(chunk, offset, text, line)
+                self._add_piece(chunk, offset, text, line)
             elif not line.ident or self._is_ours(line):
-                self._take_record(chunk, offset, line, self.clock.in_order(line.stamp, self.latest))
+                self._add_record(chunk, offset, line, self.clock.in_order(line.stamp, self.latest))
         chunk.until = self.latest
 
     def _is_ours(self, line: Line) -> bool:
@@ -2193,7 +2192,7 @@ class Ledger:
                 self.blind.append((self.unread_since or instant, instant))
             self.unread_since = None
 
-    def _take_record(self, chunk: Chunk, offset: int, line: Line, instant: int) -> None:
+    def _add_record(self, chunk: Chunk, offset: int, line: Line, instant: int) -> None:
         self.end_blindness(instant)
         self.latest = instant
         self.first = instant if self.first is None else self.first
@@ -2211,7 +2210,7 @@ class Ledger:
                 if number == self.own:
                     self.own_row = line.name, instant
         elif operation == b"DISCONNECT":
-            self._take_end(number, instant, line.name if chunk.counts else None)
+            self._add_end(number, instant, line.name if chunk.counts else None)
         elif operation == b"PROXY_CONNECT":
             session = self.sessions.get(number)
             row = Row("proxied", number, instant, (line.name, line.server), (chunk.path, offset))
@@ -2220,28 +2219,28 @@ class Ledger:
         elif not line.code and self.may_be_open(number):
             self._change_user(line, instant, counts=chunk.counts)
 
-    def _take_piece(self, chunk: Chunk, offset: int, text: bytes, line: Line) -> None:
-        """Take the rest of a name with a line end, or a torn record: it tells its id."""
+    def _add_piece(self, chunk: Chunk, offset: int, text: bytes, line: Line) -> None:
+        """Add the rest of a name with a line end, or a torn record: it tells its id."""
         if line.operation == b"DISCONNECT":
-            self._take_end(line.number, self.latest, None)
+            self._add_end(line.number, self.latest, None)
         elif line.operation in (b"CONNECT", b"FAILED_CONNECT"):
             self._enter_piece(chunk, line.number)
         if line.operation == b"CONNECT":
             self._lose([line.number])
         if LOGIN_MARK in text:
-            self._take_damaged(chunk, offset, text)
+            self._add_damaged(chunk, offset, text)
 
-    def _take_odd(self, chunk: Chunk, offset: int, text: bytes) -> None:
-        """Take a line with a mark that is no record of a connection: a query, or a damaged line."""
+    def _add_odd(self, chunk: Chunk, offset: int, text: bytes) -> None:
+        """Add a line with a mark that is no record of a connection: a query, or a damaged line."""
         if _QUERY_END.search(text, max(0, len(text) - 100)):
             self.settings_changed |= _tells_setting(text) and _SETTING.search(text) is not None
             inner = _INNER_STAMP.search(text, 1)
             if inner and LOGIN_MARK in text[: inner.start()]:
-                self._take_damaged(chunk, offset, text[: inner.start()])
+                self._add_damaged(chunk, offset, text[: inner.start()])
         elif LOGIN_MARK in text:
-            self._take_damaged(chunk, offset, text)
+            self._add_damaged(chunk, offset, text)
 
-    def _take_damaged(self, chunk: Chunk, offset: int, text: bytes) -> None:
+    def _add_damaged(self, chunk: Chunk, offset: int, text: bytes) -> None:
         """Doubt what a damaged line may tell of logins; what tells of none is not understood."""
         torn = read_torn(text, self.clock)
         for name, instant in torn if chunk.counts else ():
@@ -2272,8 +2271,8 @@ class Ledger:
         run = self.runs[0]
         return number in run.missing or number < run.first or number < run.counter - KEPT
 
-    def _take_end(self, number: int, instant: int, name: Optional[bytes]) -> None:
-        """Take the end of a session; that of a refused connection shows that its run is alive."""
+    def _add_end(self, number: int, instant: int, name: Optional[bytes]) -> None:
+        """Add the end of a session; that of a refused connection shows that its run is alive."""
         for depth in range(len(self.runs) - 1, -1, -1):
             if number in self.runs[depth].refused:
                 self.runs[depth].refused.discard(number)
@@ -2770,7 +2769,7 @@ class Inventory(NamedTuple):
         return self.taken_at - int(self.settings.get("uptime", 0))
 
 
-def take_inventory(client: str, defaults_file: str, timeout: float, want_definers: bool) -> Inventory:
+def ask_server(client: str, defaults_file: str, timeout: float, want_definers: bool) -> Inventory:
     """Ask the server through the `mariadb` client; `timeout` in seconds for all of it.
 
     Raises InventoryError if there is no usable answer; parts without privilege are told in `missing`.
@@ -3677,7 +3676,7 @@ class Collector:
             return
         want_definers = int(time.time()) - (store.get("definers_at") or 0) >= DAY
         try:
-            self.inventory = take_inventory(
+            self.inventory = ask_server(
                 config.inventory, config.inventory_defaults_file, config.inventory_timeout, want_definers
             )
         except InventoryError as error:
@@ -3905,7 +3904,7 @@ def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: C
 def _work(ledger: Ledger, parts: list[list[Stretch]], part: int, sender: Any) -> None:
     """Be one of the processes."""
     ledger.sink = sender.send
-    for stretch in _context_before(parts[part - 1]) if part else ():
+    for stretch in _context_of(parts[part - 1]) if part else ():
         for chunk in _chunks(ledger, stretch, counts=False):
             ledger.add(chunk)
     for stretch in parts[part]:
@@ -3924,7 +3923,7 @@ def _work(ledger: Ledger, parts: list[list[Stretch]], part: int, sender: Any) ->
     sender.send((part, ledger, read))
 
 
-def _context_before(stretches: list[Stretch]) -> list[Stretch]:
+def _context_of(stretches: list[Stretch]) -> list[Stretch]:
     """Return what to read before a stretch, so that its first logins are held against enough connection ids."""
     file, start, end = stretches[-1]
     if file.compressed:
@@ -3946,7 +3945,7 @@ def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
     for part, ledger in enumerate(ledgers):
         for number, name, instant in ledger.ends:
             session = known.pop(number, None)
-            if session is None and all(before.may_be_open(number) for before in ledgers[:part]):
+            if session is None and all(earlier.may_be_open(number) for earlier in ledgers[:part]):
                 ends.append((number, name, instant))
             elif session is not None:
                 last.end_session(session, name, instant)
@@ -4298,7 +4297,7 @@ class AccountMatcher:
         appeared: Optional[Mapping[AccountRow, int]] = None,
         skip_since: int = 0,
     ) -> None:
-        """Take the accounts without roles.
+        """Keep the accounts that are no roles.
 
         `appeared` holds the instant at which a row was first seen, for rows that an earlier inventory lacked:
         before that instant the server may have chosen the next row. Before `skip_since` the server may have

@@ -97,7 +97,7 @@ def server() -> Iterator[MariaDBServer]:
 
 
 def ask(server: MariaDBServer, user: str = "conntracker", password: str = "secret") -> Inventory:
-    return v.take_inventory("mariadb", server.client_file(user, password), 20, want_definers=True)
+    return v.ask_server("mariadb", server.client_file(user, password), 20, want_definers=True)
 
 
 def by_row(inventory: Inventory) -> dict[str, Account]:
@@ -188,7 +188,7 @@ def test_open_sessions_but_not_its_own(server: MariaDBServer) -> None:
 def test_no_setting_of_the_client_s_file_changes_the_answer(server: MariaDBServer, group: str, option: str) -> None:
     path = Path(server.client_file("conntracker", "secret"))
     path.write_text(path.read_text() + f"[{group}]\n{option}\n")
-    wide = v.take_inventory("mariadb", str(path), 20, want_definers=True)
+    wide = v.ask_server("mariadb", str(path), 20, want_definers=True)
     assert len(wide.accounts) > len(HOSTILE)
     assert wide.definers
     assert wide.missing == ()
@@ -220,17 +220,17 @@ def test_missing_privileges_are_named_and_nothing_is_called_complete(server: Mar
 
 def test_what_can_go_wrong_is_told_in_words(server: MariaDBServer, tmp_path: Path) -> None:
     with pytest.raises(v.InventoryError, match="client not found: no-such-client"):
-        v.take_inventory("no-such-client", "", 5, False)
+        v.ask_server("no-such-client", "", 5, False)
     with pytest.raises(v.InventoryError, match="cannot read the client's defaults file"):
-        v.take_inventory("mariadb", str(tmp_path / "none.cnf"), 5, False)
+        v.ask_server("mariadb", str(tmp_path / "none.cnf"), 5, False)
     with pytest.raises(v.InventoryError, match="refused the login: error 1045"):
         ask(server, "conntracker", "wrong")
     down = tmp_path / "down.cnf"
     down.write_text(f"[client]\nsocket={tmp_path}/none.sock\n")
     with pytest.raises(v.InventoryError, match="cannot be reached: error 2002"):
-        v.take_inventory("mariadb", str(down), 5, False)
+        v.ask_server("mariadb", str(down), 5, False)
     with pytest.raises(v.InventoryError, match="the client failed"):
-        v.take_inventory("false", "", 5, False)
+        v.ask_server("false", "", 5, False)
 
 
 def test_a_client_that_hangs_is_ended(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_client_that_hangs_is_ended(tmp_path: Path) -> None:
     client.chmod(0o755)
     began = time.monotonic()
     with pytest.raises(v.InventoryError, match="did not answer within 1 s"):
-        v.take_inventory(str(client), "", 1, False)
+        v.ask_server(str(client), "", 1, False)
     assert time.monotonic() - began < 5
 
 
@@ -260,7 +260,7 @@ def test_an_answer_that_is_not_exactly_as_asked_for_is_refused(tmp_path: Path, a
     client.write_text(f"#!/bin/sh\nexec cat {tmp_path}/answer\n")
     client.chmod(0o755)
     with pytest.raises(v.InventoryError, match="answer"):
-        v.take_inventory(str(client), "", 5, False)
+        v.ask_server(str(client), "", 5, False)
 
 
 def log_evidence(server: MariaDBServer) -> list[Evidence]:

@@ -220,7 +220,7 @@ def ask_with(replica: Host, option: str) -> conntracker.Inventory:
     plain = path.read_text()
     path.write_text(f"{plain}[mariadb-client]\n{option}\n")
     try:
-        return conntracker.take_inventory("mariadb", str(path), 20, want_definers=False)
+        return conntracker.ask_server("mariadb", str(path), 20, want_definers=False)
     finally:
         path.write_text(plain)
 
