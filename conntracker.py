@@ -845,6 +845,17 @@ def _ident_in(text: bytes) -> bytes:
     return re.sub(rb"(?:\[[0-9]*\])?:?\Z", b"", marked[0]) if marked else b""
 
 
+# These refusals came only with the right password, by every method of authentication tried on MariaDB 10.5, 10.11 and
+# 11.8: too many connections (1040, 1203, 1226), database denied or bad (1044, 1102), password expired (1862), account
+# locked (4151).
+PASSWORD_WAS_RIGHT = {b"%d" % code: f"refused {code}" for code in (1040, 1044, 1102, 1203, 1226, 1862, 4151)}
+
+
+def kind_of(name: bytes, code: bytes) -> str:
+    """Return the kind of evidence that a refusal is: "line" is none."""
+    return PASSWORD_WAS_RIGHT.get(code, "line") if not name.startswith(b",") else "line"
+
+
 class Torn(NamedTuple):
     """A login that a damaged line may tell of: it is not believed."""
 
@@ -1483,6 +1494,8 @@ BLOCK = 256 * 1024
 CHUNK = 64 * 1024
 # Marks per KB of text from which on all its lines make a chunk.
 DENSE = 1.0
+# Names in memory before they are handed on.
+MANY_NAMES = 50_000
 # Of a longer line only the last bytes are looked at, as no record of a connection is that long: it has four names.
 LONGEST_RECORD = 8 * 1024
 
@@ -1667,6 +1680,144 @@ def texts_of(file: "LogFile", start: int, end: int) -> Iterator[tuple[int, bytes
         file.read_to = position
 
 
+class Columns(NamedTuple):
+    """Plain logins or refusals of a chunk; `ends` are the stamps of the ends of sessions that are the next record."""
+
+    instants: list[int]
+    names: list[bytes]
+    ids: list[int]
+    codes: list[bytes]
+    ends: list[Optional[bytes]]
+
+    def only(self, wanted: Sequence[Any]) -> "Columns":
+        """Return the wanted rows alone."""
+        return Columns(*([*itertools.compress(column, wanted)] for column in self))  # type: ignore[arg-type]
+
+
+class Cut(NamedTuple):
+    """What was cut out of a chunk: `ends` are the stamps of the other ends of sessions, by id, `rest` is left over."""
+
+    logins: Columns
+    refusals: Columns
+    ends: dict[int, bytes]
+    rest: bytes
+
+    def without(self, numbers: Collection[int]) -> "Cut":
+        """Return it without the records of some ids."""
+        logins, refusals = (part.only([number not in numbers for number in part.ids]) for part in self[:2])
+        return self._replace(logins=logins, refusals=refusals)
+
+
+class Cutter:
+    """Cuts the records with plain names out of the chunks of a log, as columns, and puts these into the chunks."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._plain: set[bytes] = set()
+        self._cleaned: dict[bytes, bytes] = {}  # names with a port, as logged
+        self._ports = False
+        self._patterns: Optional[PlainRecords] = None
+        self._patterns_for: tuple[bytes, bool] = (b"", False)
+
+    def cut(self, chunk: Chunk) -> Optional[Cut]:
+        """Return the plain records of the chunk's server; None where lines must be read one by one."""
+        wanted = chunk.server, self._ports
+        if self._patterns_for != wanted:
+            width = self.clock.form.width
+            self._patterns = plain_records(chunk.server, width, ports=self._ports) if width else None
+            self._patterns_for = wanted
+        if self._patterns is None:
+            return None
+        try:
+            rest, logins = self._columns(self._patterns.login, chunk.text)
+            rest, refusals = self._columns(self._patterns.refusal, rest)
+        except KeyError:  # a stamp is no time
+            return None
+        left = self._patterns.end.split(rest)
+        return Cut(logins, refusals, dict(zip(map(int, left[2::3]), left[1::3])), b"".join(left[::3]))
+
+    def _columns(self, pattern: "re.Pattern[bytes]", text: bytes) -> tuple[bytes, Columns]:
+        """Cut the records that a pattern matches out of a text; return the rest and them."""
+        cut = pattern.split(text)
+        instants = [*map(self.clock.__getitem__, cut[1::6])]
+        return b"".join(cut[::6]), Columns(instants, cut[2::6], [*map(int, cut[3::6])], cut[4::6], cut[5::6])
+
+    def fill(self, chunk: Chunk, cut: Cut) -> bool:
+        """Put what was cut out into its chunk; False where lines must be read one by one."""
+        logins, refusals, chunk.ended, rest = cut
+        chunk.instants, chunk.names, chunk.ids = logins.instants, logins.names, logins.ids
+        chunk.refused, chunk.refusals = set(refusals.ids), len(refusals.ids)
+        chunk.until = max(logins.instants[-1:] + refusals.instants[-1:], default=0)
+        self._follow_sessions(chunk, logins, refusals)
+        if not PASSWORD_WAS_RIGHT.keys().isdisjoint(refusals.codes):
+            for instant, name, number, code, _ in zip(*refusals):
+                kind = kind_of(name, code)
+                if kind != "line":
+                    chunk.rows.append(Row(kind, number, instant, (name, chunk.server), (chunk.path, 0)))
+        return self._know(chunk) and self._put_in_order(chunk) and self._fill_rest(chunk, rest)
+
+    def _follow_sessions(self, chunk: Chunk, logins: Columns, refusals: Columns) -> None:
+        """Note which sessions outlast their next record; all of them where some may have lasted long."""
+        if logins.instants and chunk.until - logins.instants[0] > HOUR:
+            ended = itertools.chain(zip(logins.ids, logins.ends), zip(refusals.ids, refusals.ends))
+            chunk.opened = chunk.refused.union(logins.ids)
+            chunk.ended.update((number, end) for number, end in ended if end)
+        elif None in logins.ends or None in refusals.ends:
+            chunk.opened = {n for part in (logins, refusals) for n, end in zip(part.ids, part.ends) if end is None}
+
+    def _know(self, chunk: Chunk) -> bool:
+        """Look at names not met before; False if one holds what no plain name holds."""
+        fresh = set(chunk.names).difference(self._plain)
+        for name in fresh:
+            host = name.rpartition(b",")[2]
+            if b"\n" in name or b"\0" in name or b" " in host:
+                return False
+            if without_port(host) != host:
+                self._cleaned[name] = name[: len(name) - len(host)] + without_port(host)
+                self._ports = True  # 12.x: every login has its own, which the pattern takes off from now on
+        self._plain |= fresh
+        if self._cleaned:
+            chunk.names = [self._cleaned.get(name, name) for name in chunk.names]
+        if len(self._plain) > MANY_NAMES:
+            self._plain.clear()
+            self._cleaned.clear()
+        return True
+
+    def _put_in_order(self, chunk: Chunk) -> bool:
+        """Put the columns into the order of time; False where local time repeats an hour, so that of lines counts."""
+        instants = chunk.instants
+        if sorted(instants) != instants:
+            rows = sorted(zip(instants, chunk.names, chunk.ids), key=lambda row: row[0])
+            chunk.instants, chunk.names, chunk.ids = map(list, zip(*rows))
+        return not instants or not self.clock.repeats(chunk.instants[0], chunk.instants[-1])
+
+    def _fill_rest(self, chunk: Chunk, rest: bytes) -> bool:
+        """Add what is left over: other ends of sessions, and a few odd names; False if there is more."""
+        if CHANGE_MARK in rest or _tells_setting(rest):
+            return False
+        for text in rest.split(b"\n"):
+            if CONNECT_MARK not in text or is_plain_query(text):
+                continue
+            line = read_line(text, self.clock)
+            if line is None or line.stamp is None or line.server != chunk.server or line.ident:
+                return False
+            if line.operation == b"DISCONNECT":
+                chunk.ended[line.number] = line.stamp
+            elif line.is_login:
+                at = bisect.bisect_right(chunk.instants, self.clock[line.stamp])
+                chunk.instants.insert(at, self.clock[line.stamp])
+                chunk.names.insert(at, line.name)
+                chunk.ids.insert(at, line.number)
+                chunk.opened.add(line.number)
+            elif line.operation == b"FAILED_CONNECT" and b"%d" % line.code not in PASSWORD_WAS_RIGHT:
+                chunk.refused.add(line.number)
+                chunk.refusals += 1
+                chunk.opened.add(line.number)
+            else:
+                return False
+        return True
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Ledger: each connection id stands exactly once
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1702,8 +1853,6 @@ LOWEST = 50
 SLOW = 15
 # So many records of each of two servers, and changes from one to the other, are no accident and no forgery.
 SIDE_BY_SIDE = 20
-# Names in memory before they are handed on.
-MANY_NAMES = 50_000
 # Sessions that are remembered as open, at most; no server has as many.
 MANY_SESSIONS = 100_000
 
@@ -1716,16 +1865,6 @@ SO_FAR = ", so far"
 DAMAGED = "its log is damaged behind it"
 UNSEEN = "it is proxied, with no login of its connection beside it"
 
-# These refusals came only with the right password, by every method of authentication tried on MariaDB 10.5, 10.11 and
-# 11.8: too many connections (1040, 1203, 1226), database denied or bad (1044, 1102), password expired (1862), account
-# locked (4151).
-PASSWORD_WAS_RIGHT = {b"%d" % code: f"refused {code}" for code in (1040, 1044, 1102, 1203, 1226, 1862, 4151)}
-
-
-def kind_of(name: bytes, code: bytes) -> str:
-    """Return the kind of evidence that a refusal is: "line" is none."""
-    return PASSWORD_WAS_RIGHT.get(code, "line") if not name.startswith(b",") else "line"
-
 
 class Session(NamedTuple):
     """An open session: who logged in and when; `changed`: it has changed its user, and the log does not say to whom."""
@@ -1733,20 +1872,6 @@ class Session(NamedTuple):
     name: bytes
     since: int
     changed: bool = False
-
-
-class Columns(NamedTuple):
-    """Plain logins or refusals of a chunk; `ends` are the stamps of the ends of sessions that are the next record."""
-
-    instants: list[int]
-    names: list[bytes]
-    ids: list[int]
-    codes: list[bytes]
-    ends: list[Optional[bytes]]
-
-    def only(self, wanted: Sequence[Any]) -> "Columns":
-        """Return the wanted rows alone."""
-        return Columns(*([*itertools.compress(column, wanted)] for column in self))  # type: ignore[arg-type]
 
 
 class Facts:
@@ -1879,6 +2004,7 @@ class Ledger:
 
     def __init__(self, clock: Clock, ours: frozenset[bytes], ident: bytes = b"", own: int = 0) -> None:
         self.clock, self.ours, self.ident, self.own = clock, ours, ident, own
+        self.cutter = Cutter(clock)
         self.facts = Facts()
         self.runs: list[Run] = []
         self.pending: deque[Chunk] = deque()
@@ -1903,11 +2029,6 @@ class Ledger:
         self.sink: Optional[Callable[[Facts], None]] = None  # is handed the facts when they are many
         self._alive = 0  # instant of the last line of the first run
         self._lines = 0  # of the candidates, since the last refutation
-        self._plain: set[bytes] = set()
-        self._cleaned: dict[bytes, bytes] = {}  # names with a port, as logged
-        self._ports = False
-        self._patterns: Optional[PlainRecords] = None
-        self._patterns_for: tuple[bytes, bool] = (b"", False)
 
     def add(self, chunk: Chunk) -> None:
         """Add the lines of a chunk, which follow those that were added in the log."""
@@ -1917,8 +2038,6 @@ class Ledger:
                     self._add_lines(part)
                 self._settle()
         self._settle()
-        if len(self._plain) > MANY_NAMES:
-            self._plain.clear()
         if self.sink and len(self.facts.last) + len(self.facts.others) > MANY_NAMES:
             self.sink(self.facts)
             self.facts = Facts()
@@ -1975,8 +2094,11 @@ class Ledger:
         if len(self.runs) != 1:
             return False
         chunk.server = self.runs[0].server
-        if not self._cut(chunk):
+        cut = self.cutter.cut(chunk)
+        cut = cut and self._without_strays(chunk, cut)
+        if cut is None or not self.cutter.fill(chunk, cut):
             return False
+        chunk.until = chunk.until or self.latest
         chunk.numbers = numbers = chunk.refused.union(chunk.ids)
         if len(numbers) < chunk.refusals + len(chunk.ids) or (numbers and not self.runs[0].join_all(numbers)):
             return False
@@ -1997,138 +2119,33 @@ class Ledger:
         self.pending.append(chunk)
         return True
 
-    def _cut(self, chunk: Chunk) -> bool:
-        """Cut the plain records out of a chunk as columns; False where its lines must be read one by one."""
-        patterns = self._plain_records()
-        if patterns is None:
-            return False
-        try:
-            rest, logins = self._columns(patterns.login, chunk.text)
-            rest, refusals = self._columns(patterns.refusal, rest)
-        except KeyError:
-            return False
-        chunk.until = max(logins.instants[-1:] + refusals.instants[-1:], default=self.latest)
-        if not (self._surely_fit(logins.ids) and self._surely_fit(refusals.ids)):
-            strays = self._strays(chunk, logins, refusals)
-            if strays is None:
-                return False
-            logins, refusals = (part.only([i not in strays for i in part.ids]) for part in (logins, refusals))
-        self._fill(chunk, logins, refusals)
-        return self._know(chunk) and self._put_in_order(chunk) and self._cut_rest(chunk, rest, patterns.end)
-
-    def _columns(self, pattern: "re.Pattern[bytes]", text: bytes) -> tuple[bytes, Columns]:
-        """Cut the records that a pattern matches out of a text; return the rest and them."""
-        cut = pattern.split(text)
-        instants = [*map(self.clock.__getitem__, cut[1::6])]
-        return b"".join(cut[::6]), Columns(instants, cut[2::6], [*map(int, cut[3::6])], cut[4::6], cut[5::6])
-
-    def _surely_fit(self, ids: list[int]) -> bool:
-        """Return whether all ids follow the counter closely."""
-        counter = self.runs[0].counter
-        return not ids or (min(ids) > counter and max(ids) <= counter + REACH)
-
-    def _strays(self, chunk: Chunk, logins: Columns, refusals: Columns) -> Optional[set[int]]:
-        """Return the ids that cannot fit, and set their records apart; None where these may be another run's."""
-        run = self.runs[0]
+    def _without_strays(self, chunk: Chunk, cut: Cut) -> Optional[Cut]:
+        """Set the records apart whose ids cannot fit, and return the others; None where these may be another run's."""
+        run, ids = self.runs[0], [*cut.logins.ids, *cut.refusals.ids]
+        if not ids or (min(ids) > run.counter and max(ids) <= run.counter + REACH):
+            return cut
         # The others in the chunk may bring the counter nearer to an id, and make missing ones fewer.
-        reach = REACH + len(logins.ids) + len(refusals.ids) + len(run.missing)
-        numbers = {number for number in itertools.chain(logins.ids, refusals.ids) if not run.fits(number, reach)}
+        reach = REACH + len(ids) + len(run.missing)
+        numbers = {number for number in ids if not run.fits(number, reach)}
         if not numbers:
-            return numbers
+            return cut
         strays = [int(number) in numbers for number in _BEGIN_ID.findall(chunk.text)]
-        if len(strays) != len(logins.ids) + len(refusals.ids) or strays[-1] or self.own in numbers:
+        if len(strays) != len(ids) or strays[-1] or self.own in numbers:
             return None
         # The end of a session is a line of its run as well.
         if any(stray and 2 * len([*many]) >= CONFIRM for stray, many in itertools.groupby(strays)):
             return None
-        for part, is_login in ((logins, True), (refusals, False)):
+        for part, is_login in ((cut.logins, True), (cut.refusals, False)):
             for instant, name, number, code, _ in zip(*part.only([number in numbers for number in part.ids])):
                 kind = "login" if is_login else kind_of(name, code)
                 chunk.strays.append(Row(kind, number, instant, (name, chunk.server), chunk.place(number)))
-        return numbers
+        return cut.without(numbers)
 
     def _doubt_strays(self, chunk: Chunk) -> None:
         for row in chunk.strays:
             row.reason = TWICE if self._doubt_twin(row.number, 0) else FAR
             if chunk.counts:
                 self.facts.add_row(row)
-
-    def _fill(self, chunk: Chunk, logins: Columns, refusals: Columns) -> None:
-        """Put columns into a chunk; refusals that came only with the right password tell of use."""
-        chunk.instants, chunk.names, chunk.ids = logins.instants, logins.names, logins.ids
-        chunk.refused, chunk.refusals = set(refusals.ids), len(refusals.ids)
-        if logins.instants and chunk.until - logins.instants[0] > HOUR:
-            ended = itertools.chain(zip(logins.ids, logins.ends), zip(refusals.ids, refusals.ends))
-            chunk.opened, chunk.ended = chunk.refused.union(logins.ids), {number: end for number, end in ended if end}
-        elif None in logins.ends or None in refusals.ends:
-            chunk.opened = {n for part in (logins, refusals) for n, end in zip(part.ids, part.ends) if end is None}
-        if not PASSWORD_WAS_RIGHT.keys().isdisjoint(refusals.codes):
-            for instant, name, number, code, _ in zip(*refusals):
-                kind = kind_of(name, code)
-                if kind != "line":
-                    chunk.rows.append(Row(kind, number, instant, (name, chunk.server), (chunk.path, 0)))
-
-    def _put_in_order(self, chunk: Chunk) -> bool:
-        """Put the columns into the order of time; False where local time repeats an hour, so that of lines counts."""
-        instants = chunk.instants
-        if sorted(instants) != instants:
-            rows = sorted(zip(instants, chunk.names, chunk.ids), key=lambda row: row[0])
-            chunk.instants, chunk.names, chunk.ids = map(list, zip(*rows))
-        return not instants or not self.clock.repeats(chunk.instants[0], chunk.instants[-1])
-
-    def _plain_records(self) -> Optional[PlainRecords]:
-        wanted = self.runs[0].server, self._ports
-        if self._patterns_for != wanted:
-            width = self.clock.form.width
-            self._patterns = plain_records(wanted[0], width, ports=self._ports) if width else None
-            self._patterns_for = wanted
-        return self._patterns
-
-    def _know(self, chunk: Chunk) -> bool:
-        """Look at names not met before; False if one holds what no plain name holds."""
-        fresh = set(chunk.names).difference(self._plain)
-        for name in fresh:
-            host = name.rpartition(b",")[2]
-            if b"\n" in name or b"\0" in name or b" " in host:
-                return False
-            if without_port(host) != host:
-                self._cleaned[name] = name[: len(name) - len(host)] + without_port(host)
-                self._ports = True  # 12.x: every login has its own, which the pattern takes off from now on
-        self._plain |= fresh
-        if self._cleaned:
-            chunk.names = [self._cleaned.get(name, name) for name in chunk.names]
-            if len(self._cleaned) > MANY_NAMES:
-                self._cleaned.clear()
-                self._plain.clear()
-        return True
-
-    def _cut_rest(self, chunk: Chunk, rest: bytes, end: "re.Pattern[bytes]") -> bool:
-        """Add what is left over: other ends of sessions, and a few odd names; False if there is more."""
-        if CHANGE_MARK in rest or _tells_setting(rest):
-            return False
-        cut = end.split(rest)
-        chunk.ended.update(zip(map(int, cut[2::3]), cut[1::3]))
-        for text in b"".join(cut[::3]).split(b"\n"):
-            if CONNECT_MARK not in text or is_plain_query(text):
-                continue
-            line = read_line(text, self.clock)
-            if line is None or line.stamp is None or line.server != chunk.server or line.ident:
-                return False
-            if line.operation == b"DISCONNECT":
-                chunk.ended[line.number] = line.stamp
-            elif line.is_login and line.number != self.own:
-                at = bisect.bisect_right(chunk.instants, self.clock[line.stamp])
-                chunk.instants.insert(at, self.clock[line.stamp])
-                chunk.names.insert(at, line.name)
-                chunk.ids.insert(at, line.number)
-                chunk.opened.add(line.number)
-            elif line.operation == b"FAILED_CONNECT" and b"%d" % line.code not in PASSWORD_WAS_RIGHT:
-                chunk.refused.add(line.number)
-                chunk.refusals += 1
-                chunk.opened.add(line.number)
-            else:
-                return False
-        return True
 
     def _note_sessions(self, chunk: Chunk) -> None:
         """Follow the sessions that did not begin and end within the chunk."""
@@ -3962,7 +3979,7 @@ def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
         last.switches += ledger.switches
         firsts = [first for first in (ledger.first, last.first) if first is not None]
         last.first = min(firsts, default=None)
-    last.sessions, last.ends, last.clock = known, ends, clock
+    last.sessions, last.ends, last.clock, last.cutter = known, ends, clock, Cutter(clock)
     return last
 
 
