@@ -2149,21 +2149,21 @@ class Ledger:
 
     def _note_sessions(self, chunk: Chunk) -> None:
         """Follow the sessions that did not begin and end within the chunk."""
-        run, ended = self.runs[0], chunk.ended
-        # Nearly all sessions, and all refused ones, begin and end within a chunk.
-        for number in ended.keys() - chunk.opened:
-            if number in run.refused:
-                run.refused.discard(number)
-            elif chunk.counts:
-                line = self._line_of_end(chunk, number)
-                if line and line.stamp is not None and self.clock.find(line.stamp):
-                    self._end(number, self.clock[line.stamp], line.name)
-        for number in chunk.opened - ended.keys():
-            if number in chunk.refused:
-                run.refused.add(number)
-            elif chunk.counts:
-                at = chunk.ids.index(number)
-                self.sessions[number] = Session(chunk.names[at], chunk.instants[at])
+        run = self.runs[0]
+        ended = chunk.ended.keys() - chunk.opened
+        opened = chunk.opened - chunk.ended.keys()
+        for number in ended - run.refused if chunk.counts else ():
+            session, until = self.sessions.get(number), self.clock.find(chunk.ended[number])
+            if until is not None and session is not None and not session.changed:
+                self.end_session(self.sessions.pop(number), session.name, until)
+            elif until is not None:
+                self._end(number, until, self._name_at_end(chunk, number))
+        run.refused -= ended
+        run.refused |= opened & chunk.refused
+        if opened and chunk.counts:
+            for number, name, instant in zip(chunk.ids, chunk.names, chunk.instants):
+                if number in opened:
+                    self.sessions[number] = Session(name, instant)
 
     def _note_long_sessions(self, chunk: Chunk) -> None:
         """Note until when those were in use that began and ended within the chunk, but lasted long."""
@@ -2172,10 +2172,11 @@ class Ledger:
             if until and until - since > HOUR:
                 self.facts.add("session end", name, until)
 
-    def _line_of_end(self, chunk: Chunk, number: int) -> Optional[Line]:
-        """Return the record of a session's end."""
+    def _name_at_end(self, chunk: Chunk, number: int) -> bytes:
+        """Return the name in the record of a session's end."""
         at = chunk.text.find(b",%d%b" % (number, END_MARK))
-        return read_line(chunk.text[chunk.text.rfind(b"\n", 0, at) + 1 : chunk.text.find(b"\n", at)], self.clock)
+        line = read_line(chunk.text[chunk.text.rfind(b"\n", 0, at) + 1 : chunk.text.find(b"\n", at)], self.clock)
+        return line.name if line else b","
 
     # Line by line.
 
@@ -2278,7 +2279,7 @@ class Ledger:
             if not line.user:
                 kind = "recent change" if self.answers else "change user"
                 self.facts.add(kind, b"," + session.name.rpartition(b",")[2], instant)
-        elif line.number in self.sessions:
+        else:
             self.facts.add("changed user", line.name, instant)
 
     def may_be_open(self, number: int) -> bool:
