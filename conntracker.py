@@ -500,12 +500,6 @@ class TimeFormat:
         groups = [f"({_MATCHED[element]})" for element in self.elements] + [""]
         return re.compile("".join(itertools.chain.from_iterable(zip(literals, groups))))
 
-    @property
-    def width(self) -> int:
-        """Length of a stamp in bytes; 0 if it varies."""
-        varies = any(element[1] in "-?:fABZz" for element in self.elements)
-        return 0 if varies else len(self.write(local(0, timezone.utc)))
-
     def read(self, stamp: str, zone: Optional[tzinfo], year: int, fold: int = 0) -> Optional[int]:
         """Return the instant of a stamp, in a zone (None: the system's) if it says none; None if it has another form.
 
@@ -572,6 +566,7 @@ _SHORTEST_STAMP = len("Jan  2 15:04:05")
 # A stamp this many seconds before the one before it, in an hour that comes twice, is of the second pass.
 _STEP_BACK = 5
 _STAMPS_REMEMBERED = 16384
+_FRACTION = re.compile(rb"(?<=:[0-9]{2})[.,][0-9]{1,9}")
 
 
 class Clock(dict[bytes, int]):
@@ -591,6 +586,9 @@ class Clock(dict[bytes, int]):
         self._repeats: dict[tuple[int, int], bool] = {}
 
     def __missing__(self, stamp: bytes) -> int:
+        second = _FRACTION.sub(b"", stamp, 1)
+        if second != stamp and self.find(second) is not None:
+            return self[second]
         if len(self) + len(self._second_pass) + len(self._no_times) > _STAMPS_REMEMBERED:
             self.forget()
         # The seconds of a minute need no second look at the form, which nearly always ends with them.
@@ -686,7 +684,7 @@ SETTING_MARKS = (b"server_audit_", b"SERVER_AUDIT_")
 _SETTING = re.compile(rb"\bset\b.*\bserver_audit_(?!file_rotate_now\b)", re.IGNORECASE | re.DOTALL)
 LOGIN_MARK = b",0,CONNECT,"
 # The id of a plain login or refusal.
-_BEGIN_ID = re.compile(rb"\n%b([1-9][0-9]{0,9}),0,(?:FAILED_)?CONNECT," % (rb"[^,\n]*," * 4))
+_BEGIN_ID = re.compile(rb"\n(?:[^,\n]*,){3,5}([1-9][0-9]{0,9}),0,(?:FAILED_)?CONNECT,")
 # What ends a record: object (empty, or the TLS version), return code, perhaps the TLS version again.
 _END = re.compile(rb",[^,'`]*,(?P<code>[0-9]+)(?:,(?:[^0-9,'][^,']*)?)?\Z")
 # What stands before the database; it is the last such place in a line that counts.
@@ -789,7 +787,7 @@ def read_line(line: bytes, clock: Clock) -> Optional[Line]:
 # As nearly all are, so that they are read quickly.
 _PLAIN_LINE = re.compile(
     rb"([^,]*),([^,]*),([^,\0]*),([^, \0]*),([1-9][0-9]{0,9}),0,"
-    rb"(CONNECT|FAILED_CONNECT|DISCONNECT),[^,]*,[^,'`]*,([0-9]+)"
+    rb"(CONNECT|FAILED_CONNECT|DISCONNECT),[^,]*,[^,'`]*,([0-9]+)(?:,(?:[^0-9,'][^,']*)?)?"
 )
 
 
@@ -834,7 +832,7 @@ def _is_glued(text: bytes, clock: Clock) -> bool:
 def _server_in(rest: bytes) -> "Optional[re.Match[bytes]]":
     """Find the server host behind a syslog head: by the head's own host, else the first word before a comma."""
     short = rest.partition(b" ")[0].partition(b".")[0]
-    own = rb" (?P<server>%b(?:\.[^ ,]*)?)," % re.escape(short).replace(b"%", b"%%")
+    own = rb" (?P<server>%b(?:\.[^ ,]*)?)," % re.escape(short)
     return (re.search(own, rest) if short else None) or _SERVER_WORD.search(rest)
 
 
@@ -930,22 +928,25 @@ class PlainRecords(NamedTuple):
     end: "re.Pattern[bytes]"
 
 
-def plain_records(server: bytes, width: int, *, ports: bool) -> PlainRecords:
-    """Return the patterns for a server host and a length of stamps; `ports`: hosts are logged with a port.
+def plain_records(width: int, glue: bytes, *, ports: bool) -> PlainRecords:
+    """Return the patterns for a length of stamps and what stands between them and the user.
+
+    `ports`: hosts are logged with a port.
 
     `[^,]*+` never gives back what it took, which is faster.  Python before 3.11 does not know it; `[^,]*` matches the
     same.  Python before 3.11.5 gets it wrong for groups (https://github.com/python/cpython/issues/106052).
     """
     port = rb"(?::[0-9]++)?" if ports else b""
     host = rb"[^,:]*+" if ports else rb"[^,]*+"
-    head = rb"\n(.{%d}),%b," % (width, re.escape(server))
+    head = rb"\n(.{%d})%b" % (width, re.escape(glue))
     names = rb"[^,\n]*+,[^,\n]*+,"  # database and object
+    more = rb"(?:,(?:[^0-9,'\n][^,'\n]*+)?)?"  # the 11th field
     begin = rb"%b([^,]*+,%b)%b,([1-9][0-9]*+),0," % (head, host, port)
-    its_end = rb"(?:%b\2%b,\3,0,DISCONNECT,%b0)?(?=\n)" % (head, port, names)
+    its_end = rb"%b(?:%b\2%b,\3,0,DISCONNECT,%b0%b)?(?=\n)" % (more, head, port, names, more)
     patterns: Iterable[bytes] = (
         begin + rb"CONNECT,%b(0)" % names + its_end,
         begin + rb"FAILED_CONNECT,%b([0-9]++)" % names + its_end,
-        rb"%b[^,]*+,[^,]*+,([1-9][0-9]*+),0,DISCONNECT,%b0(?=\n)" % (head, names),
+        rb"%b[^,]*+,[^,]*+,([1-9][0-9]*+),0,DISCONNECT,%b0%b(?=\n)" % (head, names, more),
     )
     if sys.version_info < (3, 11):
         patterns = (re.sub(rb"(?<=[*+?}])\+", b"", pattern) for pattern in patterns)
@@ -1711,21 +1712,18 @@ class Cut(NamedTuple):
 class Cutter:
     """Cuts the records with plain names out of the chunks of a log, as columns, and puts these into the chunks."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    def __init__(self, clock: Clock, ours: frozenset[bytes], ident: bytes) -> None:
+        self.clock, self.ours, self.ident = clock, ours, ident
         self._plain: set[bytes] = set()
         self._cleaned: dict[bytes, bytes] = {}  # names with a port, as logged
         self._ports = False
         self._patterns: Optional[PlainRecords] = None
-        self._patterns_for: tuple[bytes, bool] = (b"", False)
+        self.head_ident = b""  # syslog's identifier in the records that the patterns match
+        self._patterns_for: tuple[int, bytes, bool] = (0, b"", False)
 
     def cut(self, chunk: Chunk) -> Optional[Cut]:
         """Return the plain records of the chunk's server; None where lines must be read one by one."""
-        wanted = chunk.server, self._ports
-        if self._patterns_for != wanted:
-            width = self.clock.form.width
-            self._patterns = plain_records(chunk.server, width, ports=self._ports) if width else None
-            self._patterns_for = wanted
+        self._look_at_head(chunk)
         if self._patterns is None:
             return None
         try:
@@ -1735,6 +1733,25 @@ class Cutter:
             return None
         left = self._patterns.end.split(rest)
         return Cut(logins, refusals, dict(zip(map(int, left[2::3]), left[1::3])), b"".join(left[::3]))
+
+    def is_ours(self, line: Line) -> bool:
+        """Return whether a record that came by syslog is our server's: there others may write."""
+        return (not self.ours or line.server in self.ours) and self.ident in (b"", line.ident)
+
+    def _look_at_head(self, chunk: Chunk) -> None:
+        """Find how the records of the chunk's server begin: all as the first one, unless that is odd."""
+        at = max(chunk.text.find(CONNECT_MARK), 0)
+        text = chunk.text[chunk.text.rfind(b"\n", 0, at) + 1 : chunk.text.find(b"\n", at)]
+        line = read_line(text, self.clock)
+        if not line or not line.stamp or line.server != chunk.server or not text.startswith(line.stamp):
+            return
+        if line.ident and not self.is_ours(line):
+            return
+        glue = b"".join(text[len(line.stamp) :].partition(line.server + b",")[:2])
+        self.head_ident = line.ident
+        if self._patterns_for != (len(line.stamp), glue, self._ports):
+            self._patterns_for = len(line.stamp), glue, self._ports
+            self._patterns = plain_records(len(line.stamp), glue, ports=self._ports)
 
     def _columns(self, pattern: "re.Pattern[bytes]", text: bytes) -> tuple[bytes, Columns]:
         """Cut the records that a pattern matches out of a text; return the rest and them."""
@@ -1753,7 +1770,7 @@ class Cutter:
             for instant, name, number, code, _ in zip(*refusals):
                 kind = kind_of(name, code)
                 if kind != "line":
-                    chunk.rows.append(Row(kind, number, instant, (name, chunk.server), (chunk.path, 0)))
+                    chunk.rows.append(Row(kind, number, instant, (name, chunk.server), chunk.place(number)))
         return self._know(chunk) and self._put_in_order(chunk) and self._fill_rest(chunk, rest)
 
     def _follow_sessions(self, chunk: Chunk, logins: Columns, refusals: Columns) -> None:
@@ -1799,7 +1816,9 @@ class Cutter:
             if CONNECT_MARK not in text or is_plain_query(text):
                 continue
             line = read_line(text, self.clock)
-            if line is None or line.stamp is None or line.server != chunk.server or line.ident:
+            if line and line.ident and not self.is_ours(line):
+                continue
+            if line is None or line.stamp is None or (line.server, line.ident) != (chunk.server, self.head_ident):
                 return False
             if line.operation == b"DISCONNECT":
                 chunk.ended[line.number] = line.stamp
@@ -1924,7 +1943,7 @@ class Facts:
 
 
 class Run:
-    """One run of the server, as its ids tell it; `rows` are those of a candidate."""
+    """One run of the server, as its ids tell it; `rows` and `sessions` are those of a candidate."""
 
     def __init__(self, first: int, server: bytes) -> None:
         self.first = self.counter = first
@@ -1935,6 +1954,7 @@ class Run:
         self.leap, self.since_leap = 0, CONFIRM  # the id after the last long step, and the lines since then
         self.servers: Counter[bytes] = Counter()  # server hosts of the first records
         self.rows: list[tuple[Row, Chunk]] = []
+        self.sessions: dict[int, Session] = {}
 
     def fits(self, number: int, reach: int = REACH) -> bool:
         """Return whether this id may come next."""
@@ -2004,7 +2024,7 @@ class Ledger:
 
     def __init__(self, clock: Clock, ours: frozenset[bytes], ident: bytes = b"", own: int = 0) -> None:
         self.clock, self.ours, self.ident, self.own = clock, ours, ident, own
-        self.cutter = Cutter(clock)
+        self.cutter = Cutter(clock, ours, ident)
         self.facts = Facts()
         self.runs: list[Run] = []
         self.pending: deque[Chunk] = deque()
@@ -2104,7 +2124,7 @@ class Ledger:
             return False
         if numbers:
             chunk.high = max(numbers)
-            self.sources[chunk.server, b""] += len(numbers)
+            self.sources[chunk.server, self.cutter.head_ident] += len(numbers)
         self.end_blindness(chunk.instants[0] if chunk.instants else chunk.until)
         self.latest = self._alive = chunk.until
         if chunk.instants and self.first is None:
@@ -2191,13 +2211,9 @@ class Ledger:
                 self._add_odd(chunk, offset, text)
             elif line.stamp is None or self._is_strange(line):
                 self._add_piece(chunk, offset, text, line)
-            elif not line.ident or self._is_ours(line):
+            elif not line.ident or self.cutter.is_ours(line):
                 self._add_record(chunk, offset, line, self.clock.in_order(line.stamp, self.latest))
         chunk.until = self.latest
-
-    def _is_ours(self, line: Line) -> bool:
-        """Return whether a record that came by syslog is our server's: there others may write."""
-        return (not self.ours or line.server in self.ours) and self.ident in (b"", line.ident)
 
     def _is_strange(self, line: Line) -> bool:
         """Return whether a record in a file names a server host that is not ours: it is a piece of a name."""
@@ -2222,11 +2238,8 @@ class Ledger:
             kind = "login" if line.is_login else kind_of(line.name, b"%d" % line.code)
             row = Row(kind, number, instant, (line.name, line.server), (chunk.path, offset))
             self._enter(chunk, row)
-            if line.is_login:
-                if chunk.counts:
-                    self.sessions[number] = Session(line.name, instant)
-                if number == self.own:
-                    self.own_row = line.name, instant
+            if line.is_login and number == self.own:
+                self.own_row = line.name, instant
         elif operation == b"DISCONNECT":
             self._add_end(number, instant, line.name if chunk.counts else None)
         elif operation == b"PROXY_CONNECT":
@@ -2306,6 +2319,9 @@ class Ledger:
 
     def _end(self, number: int, instant: int, name: bytes) -> None:
         """End a session: it was in use until then."""
+        for candidate in self.runs[1:]:
+            if candidate.sessions.pop(number, None):
+                return
         session = self.sessions.pop(number, None)
         if session is not None:
             self.end_session(session, name, instant)
@@ -2343,6 +2359,8 @@ class Ledger:
         run = self.runs[depth]
         if row.kind != "login":
             run.refused.add(number)
+        elif chunk.counts:
+            (run.sessions if depth else self.sessions)[number] = Session(row.name, row.instant)
         if len(run.rows) < CONFIRM or run.counter < run.first + REACH:
             run.servers[row.server] += 1
             if row.server != run.server:
@@ -2399,6 +2417,7 @@ class Ledger:
         for chunk in self.pending:
             if number in chunk.numbers:
                 chunk.doubts[number], found = TWICE, True
+                self.sessions.pop(number, None)  # nobody knows whose it is
         for run in self.runs[1 : depth + 1]:
             for row, _ in run.rows:
                 if row.number == number:
@@ -2417,6 +2436,7 @@ class Ledger:
             self._deliver(chunk)
         for run in candidates[:-1]:
             for row, chunk in run.rows:
+                self._doubt_stranger(row, run.server)
                 if chunk.counts:
                     self.facts.add_row(row)
         self._lose(base.missing)
@@ -2429,7 +2449,8 @@ class Ledger:
         for row, chunk in newest.rows:
             chunk.high = max(chunk.high, row.number)
             self._keep(chunk, row)
-        newest.rows = []
+        self.sessions.update(newest.sessions)
+        newest.rows, newest.sessions = [], {}
         self.runs, self._lines = [newest], 0
 
     def _doubt_leap(self, chunk: Chunk) -> None:
@@ -2490,12 +2511,14 @@ class Ledger:
     def _odd_rows(self, chunk: Chunk) -> Iterator[Row]:
         server = self.runs[0].server if self.runs else b""
         for row in chunk.rows:
-            row.reason = (
-                row.reason
-                or chunk.doubts.get(row.number, "")
-                or (STRANGER if row.server not in (server, *self.ours) else "")
-            )
+            row.reason = row.reason or chunk.doubts.get(row.number, "")
+            self._doubt_stranger(row, server)
             yield row
+
+    def _doubt_stranger(self, row: Row, server: bytes) -> None:
+        """Doubt a row that names another server host than its run."""
+        if row.server not in (server, *self.ours):
+            row.reason = row.reason or STRANGER
 
     def unsettled(self) -> Iterator[tuple[int, Row]]:
         """Yield the rows that are not settled, behind the place of their run, with the reason for doubt so far."""
@@ -2554,6 +2577,8 @@ class Ledger:
                 row.reason = ""
             if place:
                 self.runs[place].rows.append((row, chunk))
+                if row.kind == "login":
+                    self.runs[place].sessions[row.number] = Session(row.name, row.instant)
                 continue
             self._keep(chunk, row)
             chunk.high, chunk.until = max(chunk.high, row.number), max(chunk.until, row.instant)
@@ -3980,7 +4005,7 @@ def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
         last.switches += ledger.switches
         firsts = [first for first in (ledger.first, last.first) if first is not None]
         last.first = min(firsts, default=None)
-    last.sessions, last.ends, last.clock, last.cutter = known, ends, clock, Cutter(clock)
+    last.sessions, last.ends, last.clock, last.cutter = known, ends, clock, Cutter(clock, last.ours, last.ident)
     return last
 
 

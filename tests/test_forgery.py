@@ -14,6 +14,7 @@ from fuzz import Collector
 from site_kit import BEGIN
 from site_kit import LONG
 from site_kit import PLAIN_USER
+from site_kit import SERVER
 from site_kit import TIMEOUT
 from site_kit import Pen
 from site_kit import Site
@@ -164,6 +165,44 @@ def test_22_what_the_log_contradicts_is_kept_apart(site: Site, reason: str) -> N
     site.collect()
     assert site.logins()[VICTIM] == (BEGIN + 63, BEGIN + 63)
     assert VICTIM not in site.suspects()
+
+
+# Few sessions are read line by line, many of them in columns.
+@pytest.mark.parametrize("many", [30, 1500])
+@pytest.mark.parametrize("real_first", [True, False])
+def test_22_the_session_of_a_login_in_doubt_proves_no_use(site: Site, many: int, *, real_first: bool) -> None:
+    pen = Pen(number=300)
+    site.write(pen.sessions(many))
+    pen.number += 1
+    opened, number = record(pen.instant, VICTIM, pen.number), pen.number
+    forged = b"".join(pen.forged_once((b"dead", b"10.0.0.9"), number))
+    site.write(opened + forged if real_first else forged + opened)
+    site.write(pen.sessions(many))
+    pen.instant += 9000
+    site.write(record(pen.instant, VICTIM, number, b"DISCONNECT") + pen.sessions(many))
+    site.collect()
+    assert site.logins() == pen.truth
+    assert site.rows("SELECT * FROM evidence WHERE kind = 'session end'") == []
+
+
+def test_22_a_refusal_in_doubt_is_shown_where_it_stands(site: Site) -> None:
+    pen = Pen(number=300)
+    site.write(pen.sessions(1500) + pen.session(VICTIM, b"FAILED_CONNECT", 4151) + pen.sessions(500))
+    site.write(b"".join(pen.forged_once((b"dead", b"10.0.0.9"), pen.number - 500)) + pen.sessions(600))
+    site.collect()
+    [(offset,)] = site.rows("SELECT \"offset\" FROM suspect WHERE user = X'76696374696D'")
+    assert b",victim," in site.log.read_bytes()[offset : offset + 40]
+
+
+def test_22_another_server_host_between_two_starts_of_the_server(site: Site) -> None:
+    pen = Pen(number=5000)
+    site.write(pen.sessions(20))
+    for number in (300, 301, 302, *range(2, 30)):
+        pen.instant += 1
+        name, server = (VICTIM, b"other") if number == 301 else ((b"app", b"h"), SERVER)
+        site.write(record(pen.instant, name, number, server=server))
+    site.collect()
+    assert [reason for (reason,) in site.rows("SELECT reason FROM suspect")] == ["it names another server host"]
 
 
 BESIDE = {
