@@ -162,6 +162,7 @@ class Option(NamedTuple):
     default: str
     kind: Kind
     help: str
+    of_report: bool = False  # of no use to the commands that only print what is stored
 
     @property
     def flag(self) -> str:
@@ -194,11 +195,12 @@ def _date(text: str) -> Optional[datetime]:
 
 
 _NUMBER = Kind("a number from 1 to 9999", "[1-9][0-9]{0,3}", int)
-_MINUTES = Kind("a number from 0 to 9999", "0|" + _NUMBER.pattern, int)
+_NUMBER_OR_0 = Kind("a number from 0 to 9999", "0|" + _NUMBER.pattern, int)
 _LEVEL = Kind(", ".join(LEVELS), "|".join(LEVELS))
 _LOGS = Kind("a folder, a file or a glob, or journal:", ".+")
 _IDENTIFIER = Kind("a word, or nothing: any")
 _NAMES = Kind("comma-separated names", convert=_list)
+_PATTERNS = Kind("comma-separated user or user@host, with * and ?", convert=_list)
 _SINCE = Kind("a date or an ISO 8601 time", convert=_date)
 _ZONE = Kind("a zone of the system's tz database such as Europe/Zurich, or nothing for the system's own", convert=_zone)
 _TIME_FORMAT = Kind(
@@ -213,7 +215,7 @@ OPTIONS = (
     Option("SyslogIdentifier", "", _IDENTIFIER, "identifier of our records in syslog or the journal"),
     Option("ServerHost", "", _NAMES, "server host of our records, where a log has several"),
     Option("Group", "", Kind("a word, or nothing"), "servers of one group share their accounts by replication"),
-    Option("ReplicasIgnored", "", _NAMES, "servers that share accounts but never serve clients"),
+    Option("ReplicasIgnored", "", _NAMES, "servers that share accounts but never serve clients", of_report=True),
     Option("SqlitePath", "/var/lib/mysql/audit.sqlite", Kind("a path", ".+"), "the database"),
     Option("TimeFormatAudit", DEFAULT_STAMP, _TIME_FORMAT, "form of the stamps in the log"),
     Option("TimeFormatDB", "2006-01-02 15:04:05-07:00", _TIME_FORMAT, "form of Accounts.last_seen"),
@@ -224,13 +226,12 @@ OPTIONS = (
     Option("Inventory", "", Kind("its name or path, nothing: the server is not asked"), "client that asks the server"),
     Option("InventoryDefaultsFile", "", Kind("a path, or nothing"), "options file for that client"),
     Option("InventoryTimeout", "20", _NUMBER, "seconds that the server may take to answer"),
-    Option("WatchedSince", "", _SINCE, "all logins since then are in the logs: your word"),
-    Option("TolerateHoles", "0", _MINUTES, "minutes of the window that may be unwatched"),
-    Option("Exclude", "", Kind("comma-separated user or user@host, with * and ?", convert=_list), "accounts to keep"),
-    Option("Days", "90", _NUMBER, "days without use after which an account is unused"),
-    Option("DropAfter", "30", _NUMBER, "days locked and not asked for before DROP is printed"),
+    Option("WatchedSince", "", _SINCE, "all logins since then are in the logs: your word", of_report=True),
+    Option("TolerateHoles", "0", _NUMBER_OR_0, "minutes of the window that may be unwatched", of_report=True),
+    Option("Exclude", "", _PATTERNS, "accounts to keep", of_report=True),
+    Option("Days", "90", _NUMBER, "days without use after which an account is unused", of_report=True),
+    Option("DropAfter", "30", _NUMBER, "days locked and not asked for before DROP is printed", of_report=True),
 )
-OF_REPORT = ("ReplicasIgnored", "Days", "Exclude", "WatchedSince", "TolerateHoles", "DropAfter")
 COMMANDS = {
     "collect": "read what is new in the logs (the default)",
     "accounts": "print the stored accounts",
@@ -316,7 +317,7 @@ def _parser() -> argparse.ArgumentParser:
         for option in OPTIONS:
             shown = option.default or "nothing"
             about = f"{option.help}: {option.kind.allowed} (ini key {option.key}, default: {shown})".replace("%", "%%")
-            if command not in ("collect", "report", "status") and option.key in OF_REPORT:
+            if command not in ("collect", "report", "status") and option.of_report:
                 about = argparse.SUPPRESS  # taken, so that one set of options serves every command, but of no use there
             add(option.flag, dest=option.name, action="append", metavar="VALUE", help=about)
         if command in FORMATS:
@@ -1488,7 +1489,8 @@ def _not_found(lost: list[Known], files: list[LogFile]) -> Iterator[Gap]:
 # kept, and several stretches make one chunk.  Three patterns cut the records with plain names out of it as columns;
 # whatever is left over and has a mark is read line by line.  Larger chunks would leave the processor's cache.
 
-# Bytes of the parts of a chunk that cannot be added whole; what cannot be added whole of these is added line by line.
+# A chunk that cannot be added to the ledger whole is added in parts of so many bytes, and those of them that cannot be
+# added whole either, line by line.
 SMALL = 4096
 # Bytes read at once, and of a chunk.
 BLOCK = 256 * 1024
@@ -1519,9 +1521,10 @@ class Row:
 class Chunk:
     """Lines of a log, behind a line end; `offsets` are those of the lines kept, or that of the first of all of them.
 
-    `names`, `instants` and `ids` are columns of the logins with plain names, in the order of time; `rows` are the
-    others.  `doubts` tells which ids are suspect and why.  `counts` is False for lines that another process counts
-    and that are only context here.
+    `names`, `instants` and `ids` are columns of logins, in the order of time; `rows` are the logins that were read one
+    by one, and refusals that prove use.  `doubts` tells which ids are suspect and why.  `counts` is False for lines
+    that another process counts and that are only context here.  `high` is the highest id, `until` the instant of the
+    last record.
     """
 
     def __init__(self, path: str, text: bytes, offsets: "Union[int, list[int]]", *, counts: bool = True) -> None:
@@ -1631,7 +1634,7 @@ def chunks_of(file: "LogFile", start: int, end: int, marks: Sequence[bytes], *, 
         for at in marked_lines(text, marks):
             line = text[at : text.find(b"\n", at)]
             kept.append(line)
-            offsets.append(offset + at - 1)
+            offsets.append(offset + at - 1)  # the text begins with a line end that is not in the file
             size += len(line)
         if size > CHUNK or (kept and dense):
             yield Chunk(file.path, b"\n%b\n" % b"\n".join(kept), offsets, counts=counts)
@@ -1991,7 +1994,11 @@ class Run:
         self.since_leap = self.since_leap + 1 if number >= self.leap else 0
 
     def join_all(self, numbers: set[int]) -> bool:
-        """Count many ids at once; False, with nothing changed, where they must be looked at one by one."""
+        """Count many ids at once; False, with nothing changed, where they must be looked at one by one.
+
+        These are ids out of reach, those behind the counter that are not missing, or missing for too long, and a long
+        step of the counter, for which the order of the lines counts.
+        """
         high = max(numbers)
         if high - self.counter + len(self.missing) > REACH or self.since_leap < CONFIRM:
             return False
@@ -2110,7 +2117,10 @@ class Ledger:
     # Whole chunks of plain records.
 
     def _add_whole(self, chunk: Chunk) -> bool:
-        """Add all lines of a chunk at once; False, with nothing changed, where they must be read one by one."""
+        """Add all lines of a chunk at once; False, with no id counted, where they must be read one by one.
+
+        Columns bear no reasons for doubt: what a rule doubts must be turned away here, or doubted when it is settled.
+        """
         if len(self.runs) != 1:
             return False
         chunk.server = self.runs[0].server
@@ -2152,7 +2162,7 @@ class Ledger:
         strays = [int(number) in numbers for number in _BEGIN_ID.findall(chunk.text)]
         if len(strays) != len(ids) or strays[-1] or self.own in numbers:
             return None
-        # The end of a session is a line of its run as well.
+        # Another run would be confirmed by CONFIRM lines, and the end of a session is a line as well as its begin.
         if any(stray and 2 * len([*many]) >= CONFIRM for stray, many in itertools.groupby(strays)):
             return None
         for part, is_login in ((cut.logins, True), (cut.refusals, False)):
@@ -2466,8 +2476,9 @@ class Ledger:
         for number in numbers:
             self.lost[bisect.bisect_left(self.beats, number)] += 1
 
-    def _close(self, closed: Iterable[int]) -> None:
-        self._lose(closed)
+    def _forget(self) -> None:
+        """Forget ids that can no longer come, and the oldest sessions of too many."""
+        self._lose(self.runs[0].close())
         if len(self.sessions) > MANY_SESSIONS:
             for number in sorted(self.sessions)[: -MANY_SESSIONS // 2]:
                 del self.sessions[number]
@@ -2476,7 +2487,7 @@ class Ledger:
         """Settle the chunks that the counter is far past."""
         if not self.runs:
             return
-        self._close(self.runs[0].close())
+        self._forget()
         # Only ids that were borne count: a forger can push the counter, but not bear out what it passed.
         counter = self.runs[0].counter - len(self.runs[0].missing)
         while self.pending and self.pending[0].high + REACH < counter:
@@ -2540,7 +2551,7 @@ class Ledger:
         for place, candidate in enumerate(self.runs[1:], 1):
             for row, _ in candidate.rows:
                 twice = any(row.number in chunk.numbers for chunk in self.pending)
-                row.reason = row.reason or (TWICE if twice else FAR) + SO_FAR
+                row.reason = row.reason or (f"{TWICE}{SO_FAR}" if twice else f"{FAR}{SO_FAR}")
                 yield place, row
 
     def state(self) -> dict[str, Any]:
@@ -4567,30 +4578,25 @@ class Knowledge(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The user's terms of a verdict.
+    """The user's terms of a verdict."""
 
-    `days` of the window, patterns of accounts to keep, since when all logins are in the logs by the operator's word,
-    seconds of the window that may be unwatched, days locked before an account may be dropped, and names of servers that
-    never serve clients.
-    """
-
-    days: int = 90
-    excludes: tuple[str, ...] = ()
-    stated_since: Optional[int] = None
-    tolerated: int = 0
-    drop_after: int = 30
-    ignored: tuple[str, ...] = ()
+    days: int = 90  # of the window
+    excludes: tuple[str, ...] = ()  # patterns of accounts to keep
+    stated_since: Optional[int] = None  # all logins since this instant are in the logs, by the operator's word
+    tolerated: int = 0  # seconds of the window that may be unwatched
+    drop_after: int = 30  # days that an account is locked before it may be dropped
+    ignored: tuple[str, ...] = ()  # names of servers that never serve clients
 
 
 def terms_of(config: Config) -> Terms:
     """Return the terms that the options give."""
     return Terms(
-        config.days,
-        config.exclude,
-        config.stated_since,
-        config.tolerate_holes * 60,
-        config.drop_after,
-        config.replicas_ignored,
+        days=config.days,
+        excludes=config.exclude,
+        stated_since=config.stated_since,
+        tolerated=config.tolerate_holes * 60,
+        drop_after=config.drop_after,
+        ignored=config.replicas_ignored,
     )
 
 
@@ -4598,7 +4604,8 @@ class AccountVerdict(NamedTuple):
     """The answer for one account; `removable` means: stale or never, and nothing speaks against it.
 
     `evidence` are the kinds of record that tell of use, `client_hosts` those that used it, newest first.
-    `droppable`: it was locked long enough, and nobody asked for it; `stage` says in words how a locked account
+    `droppable`, whatever the verdict: it was locked long enough, watched all the time, and nobody asked for it;
+    `stage` says in words how a locked account
     stands.  `servers` of its `group` have it, `last_server` saw the last use; they are empty for a server alone.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -25,6 +26,24 @@ def test_readme_table_of_options() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `(--[\w-]+)` \| (.*?) \|", README, re.MULTILINE)
     wanted = [(o.key, o.flag, f"`{o.default}`" if o.default else "") for o in conntracker.OPTIONS]
     assert rows == wanted
+
+
+def test_the_configuration_holds_every_option() -> None:
+    fields = conntracker.Config._fields
+    assert fields[: len(conntracker.OPTIONS)] == tuple(option.name for option in conntracker.OPTIONS)
+
+
+def test_the_options_of_a_report_are_those_of_the_terms() -> None:
+    terms = inspect.getsource(conntracker.terms_of)
+    assert {o.key for o in conntracker.OPTIONS if o.of_report} == {
+        o.key for o in conntracker.OPTIONS if f"config.{o.name.replace('watched', 'stated')}" in terms
+    }
+
+
+def test_every_scenario_of_molecule_is_run_by_the_workflow() -> None:
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    there = {path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")}
+    assert set(re.findall(r"- molecule (\w+)", workflow)) == there
 
 
 def help_of(*command: str) -> str:

@@ -110,6 +110,13 @@ def test_the_role_writes_no_key_that_the_program_does_not_know() -> None:
     assert set(WRITTEN) == {option.key for option in conntracker.OPTIONS}
 
 
+def test_the_scenario_alternative_has_another_value_for_every_option() -> None:
+    others = yaml.safe_load((ROOT / "molecule/alternative/group_vars/molecule.yml").read_text(encoding="utf-8"))
+    same = [name for name in map(variable, WRITTEN) if others.get(name, DEFAULTS[name]) == DEFAULTS[name]]
+    # Without an inventory the other scenarios would prove nothing.
+    assert sorted(same) == ["conntracker_inventory", "conntracker_inventory_defaults_file"]
+
+
 def test_the_role_installs_the_one_program() -> None:
     link = ROLE / "files" / "conntracker.py"
     assert link.is_symlink()
