@@ -1723,6 +1723,7 @@ class Cutter:
         self._patterns: Optional[PlainRecords] = None
         self.head_ident = b""  # syslog's identifier in the records that the patterns match
         self._patterns_for: tuple[int, bytes, bool] = (0, b"", False)
+        self._server = b""
 
     def cut(self, chunk: Chunk) -> Optional[Cut]:
         """Return the plain records of the chunk's server; None where lines must be read one by one."""
@@ -1742,7 +1743,9 @@ class Cutter:
         return (not self.ours or line.server in self.ours) and self.ident in (b"", line.ident)
 
     def _look_at_head(self, chunk: Chunk) -> None:
-        """Find how the records of the chunk's server begin: all as the first one, unless that is odd."""
+        """Find how the records of the chunk's server begin: as its first one does, or the last one found."""
+        if chunk.server != self._server:
+            self._server, self._patterns, self._patterns_for = chunk.server, None, (0, b"", False)
         at = max(chunk.text.find(CONNECT_MARK), 0)
         text = chunk.text[chunk.text.rfind(b"\n", 0, at) + 1 : chunk.text.find(b"\n", at)]
         line = read_line(text, self.clock)
@@ -2052,7 +2055,7 @@ class Ledger:
         self.blind: list[tuple[int, int]] = []  # times of which the lines were not understood
         self.settings_changed = False
         self.answers = False  # whether the user statistics may still tell who a change of user was to
-        self.ends: list[tuple[int, bytes, int]] = []  # of sessions not known here: id, name, instant
+        self.unknown_ends: list[tuple[int, bytes, int]] = []  # of sessions whose login was not read: id, name, instant
         self.sink: Optional[Callable[[Facts], None]] = None  # is handed the facts when they are many
         self._alive = 0  # instant of the last line of the first run
         self._lines = 0  # of the candidates, since the last refutation
@@ -2185,9 +2188,9 @@ class Ledger:
         for number in ended - run.refused if chunk.counts else ():
             session, until = self.sessions.get(number), self.clock.find(chunk.ended[number])
             if until is not None and session is not None and not session.changed:
-                self.end_session(self.sessions.pop(number), session.name, until)
+                self.count_session(self.sessions.pop(number), session.name, until)
             elif until is not None:
-                self._end(number, until, self._name_at_end(chunk, number))
+                self._end_session(number, until, self._name_at_end(chunk, number))
         run.refused -= ended
         run.refused |= opened & chunk.refused
         if opened and chunk.counts:
@@ -2325,20 +2328,20 @@ class Ledger:
         if name is not None:
             if self.runs and self.runs[0].bears(number):
                 self.runs[0].bear_out(number)
-            self._end(number, instant, name)
+            self._end_session(number, instant, name)
 
-    def _end(self, number: int, instant: int, name: bytes) -> None:
+    def _end_session(self, number: int, instant: int, name: bytes) -> None:
         """End a session: it was in use until then."""
         for candidate in self.runs[1:]:
             if candidate.sessions.pop(number, None):
                 return
         session = self.sessions.pop(number, None)
         if session is not None:
-            self.end_session(session, name, instant)
+            self.count_session(session, name, instant)
         elif self.may_be_open(number):
-            self.ends.append((number, name, instant))
+            self.unknown_ends.append((number, name, instant))
 
-    def end_session(self, session: Session, name: bytes, instant: int) -> None:
+    def count_session(self, session: Session, name: bytes, instant: int) -> None:
         """Note until when a session was in use, under the name of its last user if it had several."""
         if session.changed:
             user = name.rpartition(b",")[0]
@@ -3784,7 +3787,7 @@ class Collector:
 
     def _keep_facts(self, ledger: Ledger) -> None:
         """Keep what a ledger has settled, and say what it did not understand."""
-        for _, name, instant in ledger.ends:
+        for _, name, instant in ledger.unknown_ends:
             ledger.facts.add("earlier session", name, instant)
         self.store.add_facts(ledger.facts)
         several = ledger.several_sources()
@@ -3997,12 +4000,12 @@ def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
     known: dict[int, Session] = {}
     ends: list[tuple[int, bytes, int]] = []
     for part, ledger in enumerate(ledgers):
-        for number, name, instant in ledger.ends:
+        for number, name, instant in ledger.unknown_ends:
             session = known.pop(number, None)
             if session is None and all(earlier.may_be_open(number) for earlier in ledgers[:part]):
                 ends.append((number, name, instant))
             elif session is not None:
-                last.end_session(session, name, instant)
+                last.count_session(session, name, instant)
         known.update(ledger.sessions)
     for ledger, after in zip(ledgers, ledgers[1:]):
         ledger.end_blindness(after.latest)
@@ -4016,7 +4019,7 @@ def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
         last.switches += ledger.switches
         firsts = [first for first in (ledger.first, last.first) if first is not None]
         last.first = min(firsts, default=None)
-    last.sessions, last.ends, last.clock, last.cutter = known, ends, clock, Cutter(clock, last.ours, last.ident)
+    last.sessions, last.unknown_ends, last.clock, last.cutter = known, ends, clock, Cutter(clock, last.ours, last.ident)
     return last
 
 

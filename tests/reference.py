@@ -23,11 +23,11 @@ CONFIRM = 5  # lines
 LEAP = 100  # ids
 FEW = 20
 LOWEST = 50
-LATEST = 15  # seconds
+SLOW = 15  # seconds
 
 TWICE = "its connection id stands in two records"
 FAR = "its connection id is far from the counter"
-ELSEWHERE = "it names another server host"
+STRANGER = "it names another server host"
 TORN = "it is glued to a torn record, or breaks off"
 
 STAMP = rb"[0-9]{8} [0-9]{2}:[0-9]{2}:[0-9]{2}"
@@ -253,7 +253,7 @@ class Run:
             self.refused.add(number)
         if entry.record:
             for before in self.entries:
-                if before.record and entry.record.instant > before.record.instant + LATEST:
+                if before.record and entry.record.instant > before.record.instant + SLOW:
                     before.waited = True
             if self.counter < self.first + REACH:
                 self.opening.append(entry.record.server)
@@ -284,7 +284,7 @@ class Run:
             if ended and self.since_leap < CONFIRM and entry.number >= self.leap:
                 entry.reason = entry.reason or FAR
             if entry.record and entry.record.server != self.host():
-                entry.reason = entry.reason or ELSEWHERE
+                entry.reason = entry.reason or STRANGER
         self.entries = kept
         return settled
 
@@ -395,7 +395,7 @@ class Reading:
             elif alive.since_leap < CONFIRM and number >= alive.leap:
                 entry.reason = FAR
             elif entry.record.server != alive.host():
-                entry.reason = ELSEWHERE
+                entry.reason = STRANGER
         for i, run in enumerate(candidates, 1):
             for entry in run.entries:
                 twice = any(older.bears(entry.number) for older in self.runs[:i])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from reference import ELSEWHERE
 from reference import FAR
+from reference import STRANGER
 from reference import TORN
 from reference import TWICE
 from reference import Reading
@@ -120,7 +120,7 @@ def test_a_restart_under_another_name() -> None:
     log = old.sessions(20, prefix=b"old") + new.sessions(9).replace(b",db01,", b",new,")
     log += record(new.instant, DEAD, new.number + 1)
     assert facts_of([log])[0] == {**old.truth, **new.truth}
-    assert reasons(log) == {DEAD: ELSEWHERE}
+    assert reasons(log) == {DEAD: STRANGER}
 
 
 def test_a_lost_stretch() -> None:
@@ -159,7 +159,7 @@ def test_another_server_host() -> None:
     log = pen.sessions(20) + record(pen.instant, DEAD, pen.number + 1, server=b"h")
     pen.number += 1
     for count in (3, 1500):  # not settled, and settled
-        assert reasons(log + pen.sessions(count)) == {DEAD: ELSEWHERE}
+        assert reasons(log + pen.sessions(count)) == {DEAD: STRANGER}
 
 
 def test_glued_and_broken_off() -> None:
