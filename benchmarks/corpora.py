@@ -13,6 +13,7 @@ import multiprocessing
 import random
 import shutil
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +69,7 @@ class Shape:
     flood: str = ""  # a name that all of these forge with, instead of several; {id} and {odd} differ each time
     ports: bool = False  # hosts are logged with a port, as from 12.0.1 on
     queries: int = 0  # QUERY records per session
+    open: int = 0  # sessions that are open at a time; else each ends with the next record
     accounts: int = 400
     distinct: int = 0  # as many different user@host in turn, instead of the skewed choice
     block: int = 4_000  # sessions formatted at once
@@ -86,6 +88,7 @@ SHAPES = {
         failed=0.5, forged=1, flood=f"x,h,5,0,CONNECT,,,0\n2026{{odd:04d}} 12:{{odd:02d}}:00,{SERVER},z{{odd}}"
     ),
     "ports": Shape(ports=True),
+    "overlap": Shape(open=500),
     "million": Shape(distinct=1_000_000),
 }
 
@@ -160,6 +163,7 @@ def blocks(shape: Shape, seed: int, first_session: int, begin: int) -> Iterator[
     """Yield blocks of whole records for ever, from this connection id and instant on."""
     rng = random.Random(seed)
     session = first_session
+    ends: deque[str] = deque()
     per_second = 60 if not shape.queries else 4
     for number in itertools.count():
         at = begin + number * shape.block // per_second
@@ -179,7 +183,9 @@ def blocks(shape: Shape, seed: int, first_session: int, begin: int) -> Iterator[
             port = f":{rng.randrange(10_000, 65_536)}" if shape.ports and "." in account[-14:] else ""
             name = f"{stamp},{SERVER},{account}{port},{identity},0,"
             text = queries(rng, account, identity, stamp, shape.queries) if shape.queries else ""
-            lines.append(f"{name}CONNECT,db1,,0\n{text}{name}DISCONNECT,db1,,0\n")
+            ends.append(f"{name[len(stamp) :]}DISCONNECT,db1,,0\n")
+            ended = f"{stamp}{ends.popleft()}" if len(ends) > shape.open else ""
+            lines.append(f"{name}CONNECT,db1,,0\n{text}{ended}")
         session += shape.block
         yield "".join(lines).encode("latin-1")
 

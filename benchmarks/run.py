@@ -52,6 +52,7 @@ TARGETS = {
     "flood-distinct": ("", "<= 4"),
     "flood-stamps": ("", "<= 4"),
     "ports": ("", "<= 2"),
+    "overlap": ("", ""),
 }
 FLOODS = tuple(TARGETS)[2:]
 MEMORY = {"dense: tracker": 40, "mixed: tracker": 40, "dense 10 GB: tracker": 40, "million: tracker": 200}
