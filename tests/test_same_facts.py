@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -103,6 +105,51 @@ def test_every_way_through_the_program(tmp_path: Path, told: tuple[bytes, Any], 
     site.write(log)
     collect(site, WAYS[way])
     assert site.facts() == facts
+
+
+def behind(head: str, log: bytes) -> bytes:
+    """Write the lines of a log behind another head than their stamp, or with something behind them."""
+    if head.startswith(","):
+        return log.replace(b"\n", head.encode() + b"\n")
+    lines = [line.partition(b",") for line in log.splitlines(keepends=True)]
+    moments = [datetime.strptime(stamp.decode(), "%Y%m%d %H:%M:%S") for stamp, _, _ in lines]
+    return b"".join(
+        moment.strftime(head).replace("FRACTION", f"{number * 7919 % 10**6:06d}").encode() + rest
+        for number, (moment, (_, _, rest)) in enumerate(zip(moments, lines))
+    )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "%b %e %H:%M:%S db01 mysql-server_auditing: ",
+        "<13>%b %e %H:%M:%S db01 mariadbd[712]:  ",
+        "%Y-%m-%dT%H:%M:%S.FRACTION+00:00 db01 mysql-server_auditing: ",
+        "<13>1 %Y-%m-%dT%H:%M:%SZ db01 mariadbd 712 - - ",
+        "%Y-%m-%dT%H:%M:%S+00:00,",
+        ",TLSv1.3",
+    ],
+)
+def test_a_long_log_behind_another_head(tmp_path: Path, head: str) -> None:
+    pen = Pen(number=300)
+    log = pen.sessions(1500) + record(pen.instant, (b"twin", b"localhost"), pen.number)
+    log += pen.session((b"com,ma", b"localhost")) + pen.sessions(1500)
+    log += b"".join(pen.session((b"guess", b"10.1.2.3"), b"FAILED_CONNECT", 1045) for _ in range(300))
+    opened = record(pen.instant, (b"pool", b"10.1.2.3"), pen.number + 1)
+    pen.number, pen.instant = pen.number + 1, pen.instant + 7000
+    log += opened + pen.sessions(1500) + record(pen.instant, (b"pool", b"10.1.2.3"), pen.number - 1500, b"DISCONNECT")
+    pen.number = 2  # the server was started again
+    log += pen.sessions(1500)
+    facts = []
+    for name, text in (("file", log), ("other", behind(head, log))):
+        site = Site(tmp_path / name)
+        site.write(text)
+        os.utime(site.log, (pen.instant, pen.instant))
+        collect(site)
+        facts.append(site.facts())
+    assert facts[0] == facts[1]
+    assert {kind for kind, *_ in facts[0]["evidence"]} == {"login", "session end"}
+    assert [user for user, *_ in facts[0]["suspect"]] == [b"twin"]
 
 
 def test_a_first_login_behind_suspect_ones_is_found(tmp_path: Path) -> None:
