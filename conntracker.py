@@ -3961,7 +3961,7 @@ def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: C
 def _work(ledger: Ledger, parts: list[list[Stretch]], part: int, sender: Any) -> None:
     """Be one of the processes."""
     ledger.sink = sender.send
-    for stretch in _context_of(parts[part - 1]) if part else ():
+    for stretch in _context_of([*itertools.chain.from_iterable(parts[:part])]):
         for chunk in _chunks(ledger, stretch, counts=False):
             ledger.add(chunk)
     for stretch in parts[part]:
@@ -3980,18 +3980,27 @@ def _work(ledger: Ledger, parts: list[list[Stretch]], part: int, sender: Any) ->
     sender.send((part, ledger, read))
 
 
-def _context_of(stretches: list[Stretch]) -> list[Stretch]:
-    """Return what to read before a stretch, so that its first logins are held against enough connection ids."""
-    file, start, end = stretches[-1]
-    if file.compressed:
-        return [stretches[-1]]
-    size, found = CHUNK, 0
-    while found < 2 * REACH and end - size > start:
-        size *= 2
-        found = file.text(max(start, end - size), min(size, end - start)).count(b"CONNECT,")
-    at = max(start, end - size)
-    at += file.text(at, CHUNK).find(b"\n") + 1 if at > start else 0
-    return [Stretch(file, at, end)]
+def _context_of(earlier: list[Stretch]) -> list[Stretch]:
+    """Return what to read before a part: the end of those before it, with enough ids to hold its logins against."""
+    context: list[Stretch] = []
+    found = 0
+    for stretch in itertools.chain.from_iterable(map(_backwards, reversed(earlier))):
+        if found >= 2 * REACH:
+            break
+        found += sum(len(_BEGIN_ID.findall(text)) for _, text in texts_of(*stretch))
+        context.insert(0, stretch)
+    return context
+
+
+def _backwards(stretch: Stretch) -> Iterator[Stretch]:
+    """Yield the lines of a stretch in pieces, the last ones first; of a compressed file in one."""
+    file, start, end = stretch
+    while end > start:
+        at = start if file.compressed else max(start, end - 2 * BLOCK)
+        if at > start:
+            at += file.text(at, end - at).find(b"\n", 0, end - at - 1) + 1
+        yield Stretch(file, at, end)
+        end = at
 
 
 def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:

@@ -152,6 +152,19 @@ def test_a_long_log_behind_another_head(tmp_path: Path, head: str) -> None:
     assert [user for user, *_ in facts[0]["suspect"]] == [b"twin"]
 
 
+@pytest.mark.parametrize("way", ["two processes", "four processes"])
+def test_the_ids_are_known_behind_a_stretch_of_queries(tmp_path: Path, way: str) -> None:
+    pen = Pen(number=300)
+    site = Site(tmp_path)
+    site.write(pen.sessions(500) + pen.queries(10_000))  # their text holds the marks of logins
+    collect(site, WAYS[way])
+    dead = (b"dead", b"10.0.0.9")
+    site.write(b"".join(pen.forged_once(dead, pen.number - 5)) + pen.sessions(50))
+    collect(site)
+    assert site.logins() == pen.truth
+    assert dead in site.suspects()
+
+
 def test_a_first_login_behind_suspect_ones_is_found(tmp_path: Path) -> None:
     account = (b"burst", b"localhost")
     pen = Pen(number=100)
