@@ -567,7 +567,8 @@ _SHORTEST_STAMP = len("Jan  2 15:04:05")
 # A stamp this many seconds before the one before it, in an hour that comes twice, is of the second pass.
 _STEP_BACK = 5
 _STAMPS_REMEMBERED = 16384
-_FRACTION = re.compile(rb"(?<=:[0-9]{2})[.,][0-9]{1,9}")
+# Stamps with a fraction, as syslog and ISO 8601 have it, are remembered without it.
+_FRACTION = re.compile(rb"\A((?:[A-Z]|[0-9-]{8,10}T).*:[0-9]{2})[.,][0-9]{1,9}")
 
 
 class Clock(dict[bytes, int]):
@@ -587,7 +588,7 @@ class Clock(dict[bytes, int]):
         self._repeats: dict[tuple[int, int], bool] = {}
 
     def __missing__(self, stamp: bytes) -> int:
-        second = _FRACTION.sub(b"", stamp, 1)
+        second = _FRACTION.sub(rb"\1", stamp)
         if second != stamp and self.find(second) is not None:
             return self[second]
         if len(self) + len(self._second_pass) + len(self._no_times) > _STAMPS_REMEMBERED:
