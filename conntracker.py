@@ -5703,18 +5703,44 @@ def csv_report(fleet: Fleet, *, groups: bool) -> str:
     return csv_text(header + ",group,servers,last_server" * groups, rows)
 
 
+_Samples = list[tuple[dict[str, str], Any]]  # of a metric: labels and value
+
+
 def prometheus_report(report: Report) -> str:
     """Return gauges for node_exporter's textfile collector: no names, no stamps, a fixed number of series."""
+    samples = {**_account_gauges(report.accounts, {}), **_server_gauges(report, {})}
+    return _exposition(samples)
+
+
+def prometheus_fleet(fleet: Fleet) -> str:
+    """Return the same over several servers: the accounts of each group, and what is known of each server."""
+    samples: dict[str, _Samples] = {"servers_missing Servers without a database.": [({}, len(fleet.lacks))]}
+    gauges = [
+        _account_gauges([item for item in fleet.accounts if item.group == group], {"group": group})
+        for group in fleet.groups
+    ]
+    gauges += [_server_gauges(one.report, {"group": one.group, "server": one.name}) for one in fleet.serving]
+    for metric, values in itertools.chain.from_iterable(one.items() for one in gauges):
+        samples.setdefault(metric, []).extend(values)
+    return _exposition(samples)
+
+
+def _account_gauges(accounts: Sequence[AccountVerdict], labels: dict[str, str]) -> dict[str, _Samples]:
+    """Return the gauges of accounts: what each tells, behind its name."""
+    counts, locked = counts_of(accounts), sum(bool(item.account.locked) for item in accounts)
+    return {
+        "accounts Accounts by verdict.": [({**labels, "verdict": verdict}, counts[verdict]) for verdict in VERDICTS],
+        "accounts_removable Accounts that are stale or never used, with nothing to keep them.": [
+            (labels, len(removable(accounts)))
+        ],
+        "accounts_locked Accounts that are locked.": [(labels, locked)],
+    }
+
+
+def _server_gauges(report: Report, labels: dict[str, str]) -> dict[str, _Samples]:
+    """Return the gauges of a server; those that are not known are left out."""
     knowledge, coverage = report.knowledge, report.coverage
-    lines = ["# HELP conntracker_accounts Accounts by verdict.", "# TYPE conntracker_accounts gauge"]
-    counts = counts_of(report.accounts)
-    lines += [f'conntracker_accounts{{verdict="{verdict}"}} {counts[verdict]}' for verdict in VERDICTS]
-    # What each tells, behind its name.
     metrics = {
-        "accounts_removable Accounts that are stale or never used, with nothing to keep them.": len(
-            removable(report.accounts)
-        ),
-        "accounts_locked Accounts that are locked.": sum(bool(item.account.locked) for item in report.accounts),
         "window_seconds Length of the window in which an account must be used to be active.": report.window_days * DAY,
         "watched_ratio Share of the window that is watched.": _watched_share(coverage, 6),
         "stated_ratio Share of the window that is watched by the operator's word alone (WatchedSince).": round(
@@ -5735,14 +5761,18 @@ def prometheus_report(report: Report) -> str:
         "suspect_records Login records that may be forged or torn.": len(knowledge.suspects),
         "unparsed_records Records that could not be read.": knowledge.unparsed,
     }
-    for help_text, value in metrics.items():
-        name = help_text.split()[0]
-        if value is not None:
-            lines += [
-                f"# HELP conntracker_{help_text}",
-                f"# TYPE conntracker_{name} gauge",
-                f"conntracker_{name} {value}",
-            ]
+    return {metric: [(labels, value)] for metric, value in metrics.items() if value is not None}
+
+
+def _exposition(samples: Mapping[str, _Samples]) -> str:
+    """Return gauges in the text format of Prometheus; the name of each stands before what it tells."""
+    lines = []
+    for metric, values in samples.items():
+        name = metric.split()[0]
+        lines += [f"# HELP conntracker_{metric}", f"# TYPE conntracker_{name} gauge"]
+        for labels, value in values:
+            said = ",".join(f"{label}={json.dumps(text, ensure_ascii=False)}" for label, text in labels.items())
+            lines.append(f"conntracker_{name}{f'{{{said}}}' if said else ''} {value}")
     return "\n".join(lines) + "\n"
 
 
@@ -6363,17 +6393,12 @@ def run_accounts(config: Config, _say: Say) -> int:
 def run_report(config: Config, _say: Say) -> int:
     """Print the verdict on every account: of one server, or over several."""
     now, terms = int(time.time()), terms_of(config)
-    if config.sources:
-        if config.format == "prometheus":
-            raise ConfigError("--from: metrics are of one server: let each write its own, and Prometheus add them up")
-        databases = load_databases(config.sources, config)
-    else:
-        databases = [_own_database(config, now)]
+    databases = load_databases(config.sources, config) if config.sources else [_own_database(config, now)]
     missing = dict(name.partition("=")[::2] for name in config.missing)
     fleet = judge(databases, missing, now, terms)
     report = fleet.servers[0].report
     if config.format == "prometheus":  # its figures are of all accounts
-        emit(prometheus_report(report), config.output)
+        emit(prometheus_fleet(fleet) if config.sources else prometheus_report(report), config.output)
         return 0
     fleet = fleet._replace(accounts=only(fleet.accounts, config.verdict))
     if config.format == "sql":

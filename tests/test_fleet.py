@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,7 +17,6 @@ from hypothesis import strategies as st
 from site_kit import PROGRAM
 from site_kit import Pen
 from site_kit import Site
-from site_kit import assert_one_clear_line
 from verdict_kit import NOW
 from verdict_kit import OLD
 
@@ -375,9 +375,19 @@ def test_a_tracker_that_never_asked_its_server_reports_too(site: Site, pen: Pen,
         assert v.__version__ not in done.stdout  # what the tracker is must not pass for what the server is
 
 
-def test_metrics_are_of_one_server(tmp_path: Path) -> None:
-    done = run("--from", str(stored(tmp_path, "db1")), "--format", "prometheus")
-    assert_one_clear_line(done, "--from: metrics are of one server", 2)
+def test_metrics_of_several_servers_count_the_accounts_of_a_group_once(tmp_path: Path) -> None:
+    one, other, alone = stored(tmp_path, "db1", "shop"), stored(tmp_path, "db2", "shop"), stored(tmp_path, "db3")
+    done = run("--from", str(one), "--from", str(other), "--from", str(alone), "--format", "prometheus")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(set(lines))  # no series twice
+    assert "conntracker_servers_missing 0" in lines
+    per_server = [line for line in lines if line.startswith("conntracker_watched_ratio{")]
+    assert [re.findall(r'"([^"]*)"', line) for line in per_server] == [["shop", "db1"], ["shop", "db2"], ["db3", "db3"]]
+    per_group = [line for line in lines if line.startswith("conntracker_accounts{")]
+    single = run("--from", str(alone), "--format", "prometheus").stdout.splitlines()
+    expected = [line for line in single if line.startswith("conntracker_accounts{")]
+    assert sorted(per_group) == sorted([*expected, *(line.replace('group="db3"', 'group="shop"') for line in expected)])
 
 
 def test_two_servers_of_one_name_are_two_and_two_databases_of_one_are_one(tmp_path: Path) -> None:
