@@ -2334,7 +2334,8 @@ class Ledger:
     def _end_session(self, number: int, instant: int, name: bytes) -> None:
         """End a session: it was in use until then."""
         for candidate in self.runs[1:]:
-            if candidate.sessions.pop(number, None):
+            if number in candidate.sessions and candidate.sessions[number].name == name:
+                del candidate.sessions[number]
                 return
         session = self.sessions.pop(number, None)
         if session is not None:

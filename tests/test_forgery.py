@@ -185,6 +185,24 @@ def test_22_the_session_of_a_login_in_doubt_proves_no_use(site: Site, many: int,
     assert site.rows("SELECT * FROM evidence WHERE kind = 'session end'") == []
 
 
+def test_22_a_forged_login_with_the_id_of_an_open_session_does_not_hide_its_end(site: Site) -> None:
+    pen = Pen(number=300)
+    site.write(pen.sessions(30))
+    pen.number += 1
+    number, since = pen.number, pen.instant
+    pen.note(VICTIM, since)
+    site.write(record(since, VICTIM, number) + pen.sessions(3000))
+    pen.instant += 9000
+    site.collect()
+    site.write(record(pen.instant, (b"dead", b"10.0.0.9"), number) + record(pen.instant, VICTIM, number, b"DISCONNECT"))
+    site.collect()
+    site.write(pen.sessions(30))
+    site.collect()
+    assert site.logins() == pen.truth
+    ends = site.rows("SELECT CAST(user AS BLOB), last_seen FROM evidence WHERE kind = 'session end'")
+    assert ends == [(b"victim", pen.instant - 30)]
+
+
 def test_22_a_refusal_in_doubt_is_shown_where_it_stands(site: Site) -> None:
     pen = Pen(number=300)
     site.write(pen.sessions(1500) + pen.session(VICTIM, b"FAILED_CONNECT", 4151) + pen.sessions(500))
