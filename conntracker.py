@@ -2364,6 +2364,8 @@ class Ledger:
             row.reason = TWICE
             self._doubt_twin(number, len(self.runs))
             self._keep(chunk, row)
+            if self.runs[0].bears(number):  # whoever claims his own next ids must not hide that this run is alive
+                self._refute(0)
             return
         if depth is None:
             depth = len(self.runs)
@@ -2400,6 +2402,8 @@ class Ledger:
         depth = self._find_run(number)
         if depth is None:
             self._doubt_twin(number, len(self.runs))
+            if number > LOWEST and self.runs and self.runs[0].bears(number):
+                self._refute(0)
             return
         self.runs[depth].join(number)
         self.runs[depth].refused.add(number)
