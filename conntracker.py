@@ -3898,11 +3898,13 @@ class Stretch(NamedTuple):
     end: int
 
 
-def read_stretch(ledger: Ledger, stretch: Stretch, *, progress: "Optional[Progress]" = None) -> None:
+def read_stretch(
+    ledger: Ledger, stretch: Stretch, *, counts: bool = True, progress: "Optional[Progress]" = None
+) -> None:
     """Read part of a file into a ledger; what cannot be read ends it, and `broken` says why."""
     file = stretch.file
     try:
-        for chunk in _chunks(ledger, stretch, counts=True):
+        for chunk in _chunks(ledger, stretch, counts=counts):
             ledger.add(chunk)
             if progress:
                 progress.show(chunk)
@@ -3968,8 +3970,7 @@ def _work(ledger: Ledger, parts: list[list[Stretch]], part: int, sender: Any) ->
     """Be one of the processes."""
     ledger.sink = sender.send
     for stretch in _context_of([*itertools.chain.from_iterable(parts[:part])]):
-        for chunk in _chunks(ledger, stretch, counts=False):
-            ledger.add(chunk)
+        read_stretch(ledger, stretch, counts=False)
     for stretch in parts[part]:
         read_stretch(ledger, stretch)
     read = [(f.path, f.read_to, f.broken, f.last, f.before) for f in (stretch.file for stretch in parts[part])]
@@ -3993,8 +3994,10 @@ def _context_of(earlier: list[Stretch]) -> list[Stretch]:
     for stretch in itertools.chain.from_iterable(map(_backwards, reversed(earlier))):
         if found >= 2 * REACH:
             break
-        found += sum(len(_BEGIN_ID.findall(text)) for _, text in texts_of(*stretch))
         context.insert(0, stretch)
+        with contextlib.suppress(Exception):  # reading it says what is wrong with it
+            for _, text in texts_of(*stretch):
+                found += len(_BEGIN_ID.findall(text))
     return context
 
 
@@ -4004,7 +4007,8 @@ def _backwards(stretch: Stretch) -> Iterator[Stretch]:
     while end > start:
         at = start if file.compressed else max(start, end - 2 * BLOCK)
         if at > start:
-            at += file.text(at, end - at).find(b"\n", 0, end - at - 1) + 1
+            with contextlib.suppress(OSError):
+                at += file.text(at, end - at).find(b"\n", 0, end - at - 1) + 1
         yield Stretch(file, at, end)
         end = at
 
@@ -4046,6 +4050,9 @@ def split_work(files: list[LogFile], workers: int) -> list[list[Stretch]]:
     room = share
     for file, size in zip(files, sizes):
         start = file.start
+        if parts[-1] and len(parts) < workers and (room <= 0 or (file.compressed and room < size // 2)):
+            parts.append([])
+            room = share
         while not file.compressed and file.end - start > room and len(parts) < workers:
             cut = start + room
             found = file.text(cut, LONGEST_RECORD).find(b"\n")
@@ -4053,9 +4060,6 @@ def split_work(files: list[LogFile], workers: int) -> list[list[Stretch]]:
             parts[-1].append(Stretch(file, start, cut))
             parts.append([])
             start, room = cut, share
-        if file.compressed and room < size // 2 and parts[-1] and len(parts) < workers:
-            parts.append([])
-            room = share
         if start < file.end:
             parts[-1].append(Stretch(file, start, file.end))
             room -= size if file.compressed else file.end - start

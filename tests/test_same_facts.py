@@ -25,6 +25,7 @@ from site_kit import SERVER
 from site_kit import TIMEOUT
 from site_kit import Pen
 from site_kit import Site
+from site_kit import assert_one_clear_line
 from site_kit import record
 
 if TYPE_CHECKING:
@@ -57,11 +58,16 @@ WAYS = {
 LOGS = 4
 
 
-def collect(site: Site, way: str = "", python: str = sys.executable) -> None:
+def run(site: Site, way: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
     """Run the program on one of its ways."""
     program = FORCED.format(folder=str(PROGRAM.parent), settings=way)
     command = [python, "-c", program, *site.command()[2:]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
+def collect(site: Site, way: str = "", python: str = sys.executable) -> None:
+    """Run it, and expect no word."""
+    done = run(site, way, python)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -163,6 +169,20 @@ def test_the_ids_are_known_behind_a_stretch_of_queries(tmp_path: Path, way: str)
     collect(site)
     assert site.logins() == pen.truth
     assert dead in site.suspects()
+
+
+@pytest.mark.parametrize("way", ["two processes", "four processes"])
+def test_a_damaged_archive_before_another_process_s_part(tmp_path: Path, way: str) -> None:
+    pen = Pen(number=300)
+    site = Site(tmp_path)
+    site.write(pen.sessions(4000))
+    site.rotate()
+    site.write(pen.sessions(4000, prefix=b"new"))
+    whole = gzip.compress((site.logs / f"{LOG_NAME}.1").read_bytes())
+    (site.logs / f"{LOG_NAME}.1").unlink()
+    (site.logs / f"{LOG_NAME}.1.gz").write_bytes(whole[: len(whole) // 2])
+    assert_one_clear_line(run(site, WAYS[way]), f"{LOG_NAME}.1.gz")
+    assert {**site.logins(), **site.suspects()}.keys() == pen.truth.keys()
 
 
 def test_a_first_login_behind_suspect_ones_is_found(tmp_path: Path) -> None:
