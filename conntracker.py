@@ -589,8 +589,9 @@ class Clock(dict[bytes, int]):
 
     def __missing__(self, stamp: bytes) -> int:
         second = _FRACTION.sub(rb"\1", stamp)
-        if second != stamp and self.find(second) is not None:
-            return self[second]
+        known = self.find(second) if second != stamp else None
+        if known is not None:
+            return known
         if len(self) + len(self._second_pass) + len(self._no_times) > _STAMPS_REMEMBERED:
             self.forget()
         # The seconds of a minute need no second look at the form, which nearly always ends with them.
@@ -1568,7 +1569,7 @@ class Chunk:
             at += len(line) + 1
 
     def place(self, number: int) -> tuple[str, int]:
-        """Return the path and the offset of the first line that begins a session with this id."""
+        """Return the path and the offset of a line that begins a session with this id."""
         at = max(self.text.find(b",%d,0,%bCONNECT," % (number, mark)) for mark in (b"", b"FAILED_"))
         start = max(self.text.rfind(b"\n", 0, max(at, 0)), 0)
         offsets = self.offsets
@@ -2191,7 +2192,9 @@ class Ledger:
             if until is not None and session is not None and not session.changed:
                 self.count_session(self.sessions.pop(number), session.name, until)
             elif until is not None:
-                self._end_session(number, until, self._name_at_end(chunk, number))
+                name = self._name_at_end(chunk, number)
+                if name is not None:
+                    self._end_session(number, until, name)
         run.refused -= ended
         run.refused |= opened & chunk.refused
         if opened and chunk.counts:
@@ -2206,11 +2209,11 @@ class Ledger:
             if until and until - since > HOUR:
                 self.facts.add("session end", name, until)
 
-    def _name_at_end(self, chunk: Chunk, number: int) -> bytes:
-        """Return the name in the record of a session's end."""
+    def _name_at_end(self, chunk: Chunk, number: int) -> Optional[bytes]:
+        """Return the name in the record of a session's end; None if it cannot be read."""
         at = chunk.text.find(b",%d%b" % (number, END_MARK))
         line = read_line(chunk.text[chunk.text.rfind(b"\n", 0, at) + 1 : chunk.text.find(b"\n", at)], self.clock)
-        return line.name if line else b","
+        return line.name if line else None
 
     # Line by line.
 
@@ -2364,8 +2367,7 @@ class Ledger:
             row.reason = TWICE
             self._doubt_twin(number, len(self.runs))
             self._keep(chunk, row)
-            if self.runs[0].bears(number):  # whoever claims his own next ids must not hide that this run is alive
-                self._refute(0)
+            self._see_alive(number)
             return
         if depth is None:
             depth = len(self.runs)
@@ -2402,8 +2404,7 @@ class Ledger:
         depth = self._find_run(number)
         if depth is None:
             self._doubt_twin(number, len(self.runs))
-            if number > LOWEST and self.runs and self.runs[0].bears(number):
-                self._refute(0)
+            self._see_alive(number)
             return
         self.runs[depth].join(number)
         self.runs[depth].refused.add(number)
@@ -2411,6 +2412,11 @@ class Ledger:
         if not depth:
             chunk.numbers.add(number)
             chunk.high = max(chunk.high, number)
+
+    def _see_alive(self, number: int) -> None:
+        """Refute the candidates if the first run has borne an id just now: it may be of a line that claimed it."""
+        if number > LOWEST and self.runs and self.runs[0].bears(number):
+            self._refute(0)
 
     def _keep(self, chunk: Chunk, row: Row) -> None:
         """Keep a row of the first run until it is settled."""
@@ -4627,8 +4633,8 @@ class AccountVerdict(NamedTuple):
 
     `evidence` are the kinds of record that tell of use, `client_hosts` those that used it, newest first.
     `droppable`, whatever the verdict: it was locked long enough, watched all the time, and nobody asked for it;
-    `stage` says in words how a locked account
-    stands.  `servers` of its `group` have it, `last_server` saw the last use; they are empty for a server alone.
+    `stage` says in words how a locked account stands.  `servers` of its `group` have it, `last_server` saw the last
+    use; they are empty for a server alone.
     """
 
     account: Account
@@ -5717,8 +5723,7 @@ _Samples = list[tuple[dict[str, str], Any]]  # of a metric: labels and value
 
 def prometheus_report(report: Report) -> str:
     """Return gauges for node_exporter's textfile collector: no names, no stamps, a fixed number of series."""
-    samples = {**_account_gauges(report.accounts, {}), **_server_gauges(report, {})}
-    return _exposition(samples)
+    return _exposition({**_account_gauges(report.accounts, {}), **_server_gauges(report, {})})
 
 
 def prometheus_fleet(fleet: Fleet) -> str:

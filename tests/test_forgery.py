@@ -365,9 +365,26 @@ def an_owner_who_never_comes(pen: Pen) -> bytes:
     return text
 
 
+def a_restart_behind_claimed_ids(pen: Pen) -> bytes:
+    """Claim the ids of one's own next connections, and let ids begin anew in the names of these."""
+    text = claim(pen, *range(pen.number + 2, pen.number + 6))
+    now = stamp(pen.instant)
+    end = now + b",db01,,,4,0,DISCONNECT,,,0"
+    refused = now + b",db01,,,2,0,FAILED_CONNECT,,,1"
+    return text + b"".join(
+        b"".join(pen.refusal(b"\n".join([b"dead,10.0.0.9,4,0,CONNECT,,,0", end, refused, b"z"]))) for _ in range(3)
+    )
+
+
 @pytest.mark.parametrize(
     "attack",
-    [a_name_that_confirms_itself, ids_claimed_ahead, a_counter_pushed_ahead, an_owner_who_never_comes],
+    [
+        a_name_that_confirms_itself,
+        ids_claimed_ahead,
+        a_counter_pushed_ahead,
+        an_owner_who_never_comes,
+        a_restart_behind_claimed_ids,
+    ],
     ids=lambda attack: attack.__name__,
 )
 def test_22_attacks_on_the_counter(site: Site, attack: Callable[[Pen], bytes]) -> None:
