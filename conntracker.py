@@ -686,8 +686,8 @@ SETTING_MARKS = (b"server_audit_", b"SERVER_AUDIT_")
 # Rotating loses nothing.
 _SETTING = re.compile(rb"\bset\b.*\bserver_audit_(?!file_rotate_now\b)", re.IGNORECASE | re.DOTALL)
 LOGIN_MARK = b",0,CONNECT,"
-# The id of a plain login or refusal.
-_BEGIN_ID = re.compile(rb"\n(?:[^,\n]*,){3,5}([1-9][0-9]{0,9}),0,(?:FAILED_)?CONNECT,")
+# What bears the id of a login or refusal, unless its names are very odd.
+_BEGIN = re.compile(rb"\n(?:[^,\n]*,){3,5}[1-9][0-9]{0,9},0,(?:FAILED_)?CONNECT,")
 # What ends a record: object (empty, or the TLS version), return code, perhaps the TLS version again.
 _END = re.compile(rb",[^,'`]*,(?P<code>[0-9]+)(?:,(?:[^0-9,'][^,']*)?)?\Z")
 # What stands before the database; it is the last such place in a line that counts.
@@ -923,12 +923,14 @@ class PlainRecords(NamedTuple):
     """What matches the records with plain names, at the speed of C; what it does not match goes through `read_line`.
 
     `login` and `refusal` have groups for stamp, b"user,host", id, return code and, where the session's end is the next
-    record, the stamp of that.  `end` matches the other ends of sessions, with groups for stamp and id.
+    record, the stamp of that.  `end` matches the other ends of sessions, with groups for stamp, name and id; `event`
+    all of them one by one, with groups for id and operation.
     """
 
     login: "re.Pattern[bytes]"
     refusal: "re.Pattern[bytes]"
     end: "re.Pattern[bytes]"
+    event: "re.Pattern[bytes]"
 
 
 def plain_records(width: int, glue: bytes, *, ports: bool) -> PlainRecords:
@@ -941,15 +943,18 @@ def plain_records(width: int, glue: bytes, *, ports: bool) -> PlainRecords:
     """
     port = rb"(?::[0-9]++)?" if ports else b""
     host = rb"[^,:]*+" if ports else rb"[^,]*+"
-    head = rb"\n(.{%d})%b" % (width, re.escape(glue))
+    glue = re.escape(glue)
+    head = rb"\n(.{%d})%b" % (width, glue)
     names = rb"[^,\n]*+,[^,\n]*+,"  # database and object
     more = rb"(?:,(?:[^0-9,'\n][^,'\n]*+)?)?"  # the 11th field
-    begin = rb"%b([^,]*+,%b)%b,([1-9][0-9]*+),0," % (head, host, port)
+    number = rb"%b,([1-9][0-9]*+),0," % port
+    begin = rb"%b([^,]*+,%b)%b" % (head, host, number)
     its_end = rb"%b(?:%b\2%b,\3,0,DISCONNECT,%b0%b)?(?=\n)" % (more, head, port, names, more)
     patterns: Iterable[bytes] = (
         begin + rb"CONNECT,%b(0)" % names + its_end,
         begin + rb"FAILED_CONNECT,%b([0-9]++)" % names + its_end,
-        rb"%b[^,]*+,[^,]*+,([1-9][0-9]*+),0,DISCONNECT,%b0%b(?=\n)" % (head, names, more),
+        begin + rb"DISCONNECT,%b0%b(?=\n)" % (names, more),
+        rb"\n.{%d}%b[^,]*+,%b%b(CONNECT|FAILED_CONNECT|DISCONNECT)," % (width, glue, host, number),
     )
     if sys.version_info < (3, 11):
         patterns = (re.sub(rb"(?<=[*+?}])\+", b"", pattern) for pattern in patterns)
@@ -1536,12 +1541,10 @@ class Chunk:
         self.instants: list[int] = []
         self.ids: list[int] = []
         self.refused: set[int] = set()
-        self.refusals = 0
         self.numbers: set[int] = set()  # all ids that its records bear, while it is not settled
         self.opened: set[int] = set()  # ids whose session does not end with the next record
-        self.ended: dict[int, bytes] = {}  # stamps of the other ends, by id
+        self.ended: dict[int, tuple[bytes, bytes]] = {}  # stamps and names of the other ends, by id
         self.rows: list[Row] = []
-        self.strays: list[Row] = []  # those whose ids do not fit; one that fits stands behind them
         self.doubts: dict[int, str] = {}
         self.high, self.until = 0, 0
 
@@ -1568,21 +1571,20 @@ class Chunk:
                 yield at, line
             at += len(line) + 1
 
-    def place(self, number: int) -> tuple[str, int]:
-        """Return the path and the offset of a line that begins a session with this id."""
-        at = max(self.text.find(b",%d,0,%bCONNECT," % (number, mark)) for mark in (b"", b"FAILED_"))
-        start = max(self.text.rfind(b"\n", 0, max(at, 0)), 0)
+    def place(self, start: int) -> tuple[str, int]:
+        """Return the path, and the offset of the line whose line end before it stands at `start` in the text."""
         offsets = self.offsets
         return self.path, offsets[self.text.count(b"\n", 0, start)] if isinstance(offsets, list) else offsets + start
 
-    def places(self) -> dict[int, int]:
+    def places(self) -> dict[int, list[int]]:
         """Return the offsets of the lines of logins by their ids."""
-        found = (
-            (offset, line.partition(LOGIN_MARK)[0].rpartition(b",")[2])
-            for offset, line in self.lines()
-            if LOGIN_MARK in line
-        )
-        return {int(raw): offset for offset, raw in found if raw.isdigit()}
+        found: dict[int, list[int]] = {}
+        for offset, line in self.lines():
+            head, mark, _ = line.rpartition(LOGIN_MARK)
+            raw = head.rpartition(b",")[2]
+            if mark and raw.isdigit():
+                found.setdefault(int(raw), []).append(offset)
+        return found
 
 
 def _tells_setting(text: bytes) -> bool:
@@ -1700,18 +1702,37 @@ class Columns(NamedTuple):
         return Columns(*([*itertools.compress(column, wanted)] for column in self))  # type: ignore[arg-type]
 
 
+# A record in its place: where the line end before it stands in the text, its id, its operation, and what it says if
+# it was read by itself.
+Event = tuple[int, int, bytes, Optional[Line]]
+
+
 class Cut(NamedTuple):
-    """What was cut out of a chunk: `ends` are the stamps of the other ends of sessions, by id, `rest` is left over."""
+    """What was cut out of a chunk, in the order of the log.
+
+    `ends` are id, stamp and name of the other ends of sessions, `odd` the lines that were read by themselves, and
+    what they say: logins, refusals and ends with odd names, or pieces of refusals and ends.
+    """
 
     logins: Columns
     refusals: Columns
-    ends: dict[int, bytes]
-    rest: bytes
+    ends: list[tuple[int, bytes, bytes]]
+    odd: list[tuple[bytes, Line]]
 
-    def without(self, numbers: Collection[int]) -> "Cut":
-        """Return it without the records of some ids."""
-        logins, refusals = (part.only([number not in numbers for number in part.ids]) for part in self[:2])
-        return self._replace(logins=logins, refusals=refusals)
+    @property
+    def ids(self) -> list[int]:
+        """The ids that are borne."""
+        odd = [line.number for _, line in self.odd if line.operation != b"DISCONNECT"]
+        return [*self.logins.ids, *self.refusals.ids, *odd]
+
+    def without(self, events: Iterable[Event], starts: Collection[int]) -> "Cut":
+        """Return it without the records in some places; `events` are all of its own."""
+        kept: dict[bytes, list[bool]] = {b"CONNECT": [], b"FAILED_CONNECT": [], b"DISCONNECT": []}
+        odd_kept: list[bool] = []
+        for start, _, operation, line in events:
+            (odd_kept if line else kept[operation]).append(start not in starts)
+        logins, refusals = self.logins.only(kept[b"CONNECT"]), self.refusals.only(kept[b"FAILED_CONNECT"])
+        return self._replace(logins=logins, refusals=refusals, odd=[*itertools.compress(self.odd, odd_kept)])
 
 
 class Cutter:
@@ -1728,17 +1749,42 @@ class Cutter:
         self._server = b""
 
     def cut(self, chunk: Chunk) -> Optional[Cut]:
-        """Return the plain records of the chunk's server; None where lines must be read one by one."""
+        """Return the records of the chunk's server; None where lines must be read one by one."""
         self._look_at_head(chunk)
         if self._patterns is None:
             return None
-        try:
-            rest, logins = self._columns(self._patterns.login, chunk.text)
-            rest, refusals = self._columns(self._patterns.refusal, rest)
-        except KeyError:  # a stamp is no time
-            return None
+        rest, logins = self._columns(self._patterns.login, chunk.text)
+        rest, refusals = self._columns(self._patterns.refusal, rest)
         left = self._patterns.end.split(rest)
-        return Cut(logins, refusals, dict(zip(map(int, left[2::3]), left[1::3])), b"".join(left[::3]))
+        ended_names = left[2::4]
+        odd = self._odd_lines(b"".join(left[::4]), chunk.server)
+        if odd is None or not self._are_plain(logins.names, ended_names):
+            return None
+        if self._cleaned:
+            clean = self._cleaned
+            logins = logins._replace(names=[clean.get(name, name) for name in logins.names])
+            ended_names = [clean.get(name, name) for name in ended_names]
+        return Cut(logins, refusals, [*zip(map(int, left[3::4]), left[1::4], ended_names)], odd)
+
+    def events(self, text: bytes, cut: Cut) -> Optional[list[Event]]:
+        """Return what was cut out of a text in the order of the text; None if that cannot be told."""
+        matches = self._patterns.event.finditer(text) if self._patterns else ()
+        found: list[Event] = [(match.start(), int(match[1]), match[2], None) for match in matches]
+        if cut.odd:
+            at, odd = -1, {}
+            for raw, odd_line in cut.odd:
+                at = text.find(b"\n%b\n" % raw, at + 1)
+                odd[at] = at, odd_line.number, odd_line.operation, odd_line
+            found = sorted(
+                [event for event in found if event[0] not in odd] + [*odd.values()], key=lambda event: event[0]
+            )
+        plain: dict[bytes, list[int]] = {b"CONNECT": [], b"FAILED_CONNECT": [], b"DISCONNECT": []}
+        for _, number, operation, line in found:
+            if line is None:
+                plain[operation].append(number)
+        ended_next = sum(end is not None for part in cut[:2] for end in part.ends)
+        complete = plain[b"CONNECT"] == cut.logins.ids and plain[b"FAILED_CONNECT"] == cut.refusals.ids
+        return found if complete and len(plain[b"DISCONNECT"]) == len(cut.ends) + ended_next else None
 
     def is_ours(self, line: Line) -> bool:
         """Return whether a record that came by syslog is our server's: there others may write."""
@@ -1764,35 +1810,21 @@ class Cutter:
     def _columns(self, pattern: "re.Pattern[bytes]", text: bytes) -> tuple[bytes, Columns]:
         """Cut the records that a pattern matches out of a text; return the rest and them."""
         cut = pattern.split(text)
-        instants = [*map(self.clock.__getitem__, cut[1::6])]
+        try:
+            instants = [*map(self.clock.__getitem__, cut[1::6])]
+        except KeyError:  # a stamp is no time: what it stands before is left over
+            cut, at = [], 0
+            for match in pattern.finditer(text):
+                if self.clock.find(match[1]) is not None:
+                    cut += [text[at : match.start()], *match.groups()]
+                    at = match.end()
+            cut.append(text[at:])
+            instants = [*map(self.clock.__getitem__, cut[1::6])]
         return b"".join(cut[::6]), Columns(instants, cut[2::6], [*map(int, cut[3::6])], cut[4::6], cut[5::6])
 
-    def fill(self, chunk: Chunk, cut: Cut) -> bool:
-        """Put what was cut out into its chunk; False where lines must be read one by one."""
-        logins, refusals, chunk.ended, rest = cut
-        chunk.instants, chunk.names, chunk.ids = logins.instants, logins.names, logins.ids
-        chunk.refused, chunk.refusals = set(refusals.ids), len(refusals.ids)
-        chunk.until = max(logins.instants[-1:] + refusals.instants[-1:], default=0)
-        self._follow_sessions(chunk, logins, refusals)
-        if not PASSWORD_WAS_RIGHT.keys().isdisjoint(refusals.codes):
-            for instant, name, number, code, _ in zip(*refusals):
-                kind = kind_of(name, code)
-                if kind != "line":
-                    chunk.rows.append(Row(kind, number, instant, (name, chunk.server), chunk.place(number)))
-        return self._know(chunk) and self._put_in_order(chunk) and self._fill_rest(chunk, rest)
-
-    def _follow_sessions(self, chunk: Chunk, logins: Columns, refusals: Columns) -> None:
-        """Note which sessions outlast their next record; all of them where some may have lasted long."""
-        if logins.instants and chunk.until - logins.instants[0] > HOUR:
-            ended = itertools.chain(zip(logins.ids, logins.ends), zip(refusals.ids, refusals.ends))
-            chunk.opened = chunk.refused.union(logins.ids)
-            chunk.ended.update((number, end) for number, end in ended if end)
-        elif None in logins.ends or None in refusals.ends:
-            chunk.opened = {n for part in (logins, refusals) for n, end in zip(part.ids, part.ends) if end is None}
-
-    def _know(self, chunk: Chunk) -> bool:
+    def _are_plain(self, *names: list[bytes]) -> bool:
         """Look at names not met before; False if one holds what no plain name holds."""
-        fresh = set(chunk.names).difference(self._plain)
+        fresh = set(itertools.chain(*names)).difference(self._plain)
         for name in fresh:
             host = name.rpartition(b",")[2]
             if b"\n" in name or b"\0" in name or b" " in host:
@@ -1800,49 +1832,90 @@ class Cutter:
             if without_port(host) != host:
                 self._cleaned[name] = name[: len(name) - len(host)] + without_port(host)
                 self._ports = True  # 12.x: every login has its own, which the pattern takes off from now on
-        self._plain |= fresh
-        if self._cleaned:
-            chunk.names = [self._cleaned.get(name, name) for name in chunk.names]
         if len(self._plain) > MANY_NAMES:
             self._plain.clear()
-            self._cleaned.clear()
+            self._cleaned = {name: clean for name, clean in self._cleaned.items() if name in fresh}
+        self._plain |= fresh
         return True
 
-    def _put_in_order(self, chunk: Chunk) -> bool:
-        """Put the columns into the order of time; False where local time repeats an hour, so that of lines counts."""
-        instants = chunk.instants
-        if sorted(instants) != instants:
-            rows = sorted(zip(instants, chunk.names, chunk.ids), key=lambda row: row[0])
-            chunk.instants, chunk.names, chunk.ids = map(list, zip(*rows))
-        return not instants or not self.clock.repeats(chunk.instants[0], chunk.instants[-1])
-
-    def _fill_rest(self, chunk: Chunk, rest: bytes) -> bool:
-        """Add what is left over: other ends of sessions, and a few odd names; False if there is more."""
+    def _odd_lines(self, rest: bytes, server: bytes) -> Optional[list[tuple[bytes, Line]]]:
+        """Read what the patterns leave over; None if it says more than who came and went."""
         if CHANGE_MARK in rest or _tells_setting(rest):
-            return False
+            return None
+        odd = []
         for text in rest.split(b"\n"):
             if CONNECT_MARK not in text or is_plain_query(text):
                 continue
             line = read_line(text, self.clock)
-            if line and line.ident and not self.is_ours(line):
+            if line is None:
+                return None
+            if line.stamp is None:
+                simple = line.operation in (b"FAILED_CONNECT", b"DISCONNECT") and LOGIN_MARK not in text
+            elif line.ident and not self.is_ours(line):
                 continue
-            if line is None or line.stamp is None or (line.server, line.ident) != (chunk.server, self.head_ident):
-                return False
-            if line.operation == b"DISCONNECT":
-                chunk.ended[line.number] = line.stamp
-            elif line.is_login:
-                at = bisect.bisect_right(chunk.instants, self.clock[line.stamp])
-                chunk.instants.insert(at, self.clock[line.stamp])
-                chunk.names.insert(at, line.name)
-                chunk.ids.insert(at, line.number)
-                chunk.opened.add(line.number)
-            elif line.operation == b"FAILED_CONNECT" and b"%d" % line.code not in PASSWORD_WAS_RIGHT:
-                chunk.refused.add(line.number)
-                chunk.refusals += 1
-                chunk.opened.add(line.number)
             else:
-                return False
-        return True
+                simple = line.operation == b"DISCONNECT" or line.is_login or line.operation == b"FAILED_CONNECT"
+                simple = simple and (line.server, line.ident) == (server, self.head_ident)
+                simple = simple and b"%d" % line.code not in PASSWORD_WAS_RIGHT
+            if not simple:
+                return None
+            odd.append((text, line))
+        return odd
+
+    def is_in_order(self, logins: Columns) -> bool:
+        """Return whether the logins' stamps alone tell their order: local time does not repeat an hour among them."""
+        return not logins.ids or not self.clock.repeats(min(logins.instants), max(logins.instants))
+
+    def fill(self, chunk: Chunk, cut: Cut) -> None:
+        """Put what was cut out into its chunk."""
+        logins, refusals, ends, odd = cut
+        chunk.instants, chunk.names, chunk.ids = logins.instants, logins.names, logins.ids
+        chunk.refused = set(refusals.ids)
+        chunk.ended = {number: (stamp, name) for number, stamp, name in ends}
+        chunk.until = max(logins.instants[-1:] + refusals.instants[-1:], default=0)
+        self._follow_sessions(chunk, logins, refusals)
+        if not PASSWORD_WAS_RIGHT.keys().isdisjoint(refusals.codes):
+            for instant, name, number, code, _ in zip(*refusals):
+                kind = kind_of(name, code)
+                if kind != "line":
+                    start = chunk.text.find(b",%d,0,FAILED_CONNECT," % number)
+                    place = chunk.place(chunk.text.rfind(b"\n", 0, start))
+                    chunk.rows.append(Row(kind, number, instant, (name, chunk.server), place))
+        if sorted(chunk.instants) != chunk.instants:
+            rows = sorted(zip(chunk.instants, chunk.names, chunk.ids), key=lambda row: row[0])
+            chunk.instants, chunk.names, chunk.ids = map(list, zip(*rows))
+        for _, line in odd:
+            self._fill_odd(chunk, line)
+
+    def _follow_sessions(self, chunk: Chunk, logins: Columns, refusals: Columns) -> None:
+        """Note which sessions outlast their next record; all of them where some may have lasted long."""
+        if logins.instants and chunk.until - logins.instants[0] > HOUR:
+            chunk.opened = chunk.refused.union(logins.ids)
+            for part in (logins, refusals):
+                ended = zip(part.ids, part.ends, part.names)
+                chunk.ended.update((number, (end, name)) for number, end, name in ended if end)
+        elif None in logins.ends or None in refusals.ends:
+            chunk.opened = {n for part in (logins, refusals) for n, end in zip(part.ids, part.ends) if end is None}
+
+    def _fill_odd(self, chunk: Chunk, line: Line) -> None:
+        """Put a line that was read by itself into its chunk; a piece tells nothing but its id."""
+        number = line.number
+        if line.operation == b"FAILED_CONNECT":
+            chunk.refused.add(number)
+            chunk.opened.add(number)
+        elif line.stamp is None:
+            if number in chunk.refused:
+                chunk.opened.discard(number)
+            elif number not in chunk.opened:
+                chunk.ended.setdefault(number, (b"", b""))
+        elif line.operation == b"DISCONNECT":
+            chunk.ended[number] = line.stamp, line.name
+        else:
+            at = bisect.bisect_right(chunk.instants, self.clock[line.stamp])
+            chunk.instants.insert(at, self.clock[line.stamp])
+            chunk.names.insert(at, line.name)
+            chunk.ids.insert(at, number)
+            chunk.opened.add(number)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1862,7 +1935,6 @@ class Cutter:
 # confirm nothing).  A forged id that fits is another connection's, which has come already or will: two records of one
 # id make each other suspect.  A login is settled only when the counter is far past it.
 
-END_MARK = b",0,DISCONNECT,"
 # A record may be so many ids ahead of those before it, and is settled when the counter is as far past it.
 REACH = 1000
 # An id that is missing may come until the counter is so far past it: a login takes seconds where names resolve slowly.
@@ -1893,12 +1965,10 @@ DAMAGED = "its log is damaged behind it"
 UNSEEN = "it is proxied, with no login of its connection beside it"
 
 
-class Session(NamedTuple):
-    """An open session: who logged in and when; `changed`: it has changed its user, and the log does not say to whom."""
-
-    name: bytes
-    since: int
-    changed: bool = False
+def _row_of(line: Line, instant: int, place: tuple[str, int]) -> Row:
+    """Return the row of a login or a refusal."""
+    kind = "login" if line.is_login else kind_of(line.name, b"%d" % line.code)
+    return Row(kind, line.number, instant, (line.name, line.server), place)
 
 
 class Facts:
@@ -1950,6 +2020,50 @@ class Facts:
             self.add(row.kind, row.name, row.instant)
 
 
+class Session(NamedTuple):
+    """An open session: who logged in and when; `changed`: it has changed its user, and the log does not say to whom."""
+
+    name: bytes
+    since: int
+    changed: bool = False
+
+
+class Sessions:
+    """The open sessions of a log, by connection id: they show use until they end."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, Session] = {}
+        self.unknown_ends: list[tuple[int, bytes, int]] = []  # of those whose login was not read: id, name, instant
+
+    def change(self, number: int, host: bytes, instant: int) -> bytes:
+        """Note that one has become somebody else, the log does not say who; return the host of its client."""
+        session = self.open.get(number, Session(b"," + host, instant))
+        self.open[number] = session._replace(changed=True)
+        return session.name.rpartition(b",")[2]
+
+    def end(self, number: int, name: bytes, instant: int, facts: Facts) -> bool:
+        """Note until when one was in use, under the name of its last user if it had several; False if none is open."""
+        session = self.open.pop(number, None)
+        if session is None:
+            return False
+        if session.changed:
+            user = name.rpartition(b",")[0]
+            facts.add("session end", user + b"," + session.name.rpartition(b",")[2], instant)
+        elif instant - session.since > HOUR:
+            facts.add("session end", session.name, instant)
+        return True
+
+    def restart(self, began: int) -> None:
+        """Forget those that began before the server was started again."""
+        self.open = {number: session for number, session in self.open.items() if session.since >= began}
+
+    def forget(self) -> None:
+        """Forget the oldest of too many."""
+        if len(self.open) > MANY_SESSIONS:
+            for number in sorted(self.open)[: -MANY_SESSIONS // 2]:
+                del self.open[number]
+
+
 class Run:
     """One run of the server, as its ids tell it; `rows` and `sessions` are those of a candidate."""
 
@@ -1998,6 +2112,13 @@ class Run:
         """Count a line as a sign that the last long step of the ids was true, or was not."""
         self.since_leap = self.since_leap + 1 if number >= self.leap else 0
 
+    def copy(self) -> "Run":
+        """Return a run on which ids can be counted without touching this one."""
+        run = Run(self.first, self.server)
+        run.__dict__.update(self.__dict__)
+        run.missing, run.early, run.refused = set(self.missing), set(self.early), set(self.refused)
+        return run
+
     def join_all(self, numbers: set[int]) -> bool:
         """Count many ids at once; False, with nothing changed, where they must be looked at one by one.
 
@@ -2026,6 +2147,70 @@ class Run:
         return closed
 
 
+class Trial:
+    """The ids of a chunk counted one by one, in the order of the log, on a copy of the first run.
+
+    `strays` do not fit, `twins` are ids that the run has borne already; on the `undecided` at the end the next lines
+    decide: they may be of another run.  `is_alive`: some line shows that the first run is.  `lines` counts those of
+    candidates since then, `ends` those of them that are not among the undecided.
+    """
+
+    def __init__(self, runs: Sequence[Run], lines: int) -> None:
+        self.run, self.candidates, self.lines = runs[0].copy(), runs[1:], lines
+        self.strays: list[Event] = []
+        self.undecided: list[Event] = []
+        self.twins: set[int] = set()
+        self.ends = 0
+        self.is_alive = False
+
+    def add(self, event: Event) -> bool:
+        """Count a record; False where it may confirm another run."""
+        _, number, operation, line = event
+        run, piece = self.run, line is not None and line.stamp is None
+        if operation == b"DISCONNECT":
+            if self._is_near(number, 0):
+                return self._count_line(ends=1)
+            if number not in run.refused:
+                if not piece and run.bears(number):
+                    run.bear_out(number)
+                return True
+            run.refused.discard(number)
+            run.bear_out(number)
+        elif run.fits(number):
+            run.join(number)
+            if operation == b"FAILED_CONNECT":
+                run.refused.add(number)
+        elif not piece and (number <= LOWEST or not run.bears(number)):
+            self.undecided.append(event)
+            return self._count_line()
+        elif self._is_near(number, LEAP):
+            return False
+        else:
+            self.twins.add(number)
+            if number <= LOWEST or not run.bears(number):
+                return True
+        self._see_alive()
+        return True
+
+    def _see_alive(self) -> None:
+        """Note that the first run is alive: what could not be decided is of no other one."""
+        if self.undecided or not self.is_alive:
+            self.strays += self.undecided
+            self.undecided, self.candidates, self.lines, self.ends, self.is_alive = [], [], 0, 0, True
+
+    def _count_line(self, ends: int = 0) -> bool:
+        self.lines += 1
+        self.ends += ends
+        return self.lines < CONFIRM
+
+    def _is_near(self, number: int, reach: int) -> bool:
+        """Return whether an id may be of a candidate, or of one that a stray begins."""
+        if not self.candidates and not self.undecided:
+            return False
+        candidates = any(c.fits(number, reach) or c.bears(number) or number in c.refused for c in self.candidates)
+        return candidates or any(abs(number - other) <= reach for _, other, _, _ in self.undecided)
+
+
 class Ledger:
     """The logins of one log, held against its connection ids; what stands goes to `facts`.
 
@@ -2040,7 +2225,7 @@ class Ledger:
         self.facts = Facts()
         self.runs: list[Run] = []
         self.pending: deque[Chunk] = deque()
-        self.sessions: dict[int, Session] = {}
+        self.sessions = Sessions()
         self.beats: list[int] = []
         self.lost: Counter[int] = Counter()
         self.restarts: list[tuple[int, int]] = []  # last record of a run of the server, first one of the next
@@ -2057,7 +2242,6 @@ class Ledger:
         self.blind: list[tuple[int, int]] = []  # times of which the lines were not understood
         self.settings_changed = False
         self.answers = False  # whether the user statistics may still tell who a change of user was to
-        self.unknown_ends: list[tuple[int, bytes, int]] = []  # of sessions whose login was not read: id, name, instant
         self.sink: Optional[Callable[[Facts], None]] = None  # is handed the facts when they are many
         self._alive = 0  # instant of the last line of the first run
         self._lines = 0  # of the candidates, since the last refutation
@@ -2126,61 +2310,80 @@ class Ledger:
 
         Columns bear no reasons for doubt: what a rule doubts must be turned away here, or doubted when it is settled.
         """
-        if len(self.runs) != 1:
+        if not self.runs:
             return False
         chunk.server = self.runs[0].server
         cut = self.cutter.cut(chunk)
-        cut = cut and self._without_strays(chunk, cut)
-        if cut is None or not self.cutter.fill(chunk, cut):
+        if cut is None:
             return False
+        undecided: list[Row] = []
+        if not self._join_at_once(chunk, cut):
+            joined = self._join_in_order(chunk, cut)
+            if joined is None:
+                return False
+            cut, undecided = joined
+        self.cutter.fill(chunk, cut)
+        chunk.opened -= chunk.doubts.keys()
         chunk.until = chunk.until or self.latest
-        chunk.numbers = numbers = chunk.refused.union(chunk.ids)
-        if len(numbers) < chunk.refusals + len(chunk.ids) or (numbers and not self.runs[0].join_all(numbers)):
-            return False
-        if numbers:
-            chunk.high = max(numbers)
-            self.sources[chunk.server, self.cutter.head_ident] += len(numbers)
+        if chunk.numbers:
+            chunk.high = max(chunk.numbers)
+            self.sources[chunk.server, self.cutter.head_ident] += len(chunk.numbers)
         self.end_blindness(chunk.instants[0] if chunk.instants else chunk.until)
         self.latest = self._alive = chunk.until
         if chunk.instants and self.first is None:
             self.first = chunk.instants[0]
-        if self.own in numbers and self.own in chunk.ids:
+        if self.own in chunk.numbers and self.own in chunk.ids:
             at = chunk.ids.index(self.own)
             self.own_row = chunk.names[at], chunk.instants[at]
-        self._doubt_strays(chunk)
         self._note_sessions(chunk)
         if chunk.counts and chunk.instants and self.latest - chunk.instants[0] > HOUR:
             self._note_long_sessions(chunk)
         self.pending.append(chunk)
+        for row in undecided:
+            self._enter(chunk, row)
         return True
 
-    def _without_strays(self, chunk: Chunk, cut: Cut) -> Optional[Cut]:
-        """Set the records apart whose ids cannot fit, and return the others; None where these may be another run's."""
-        run, ids = self.runs[0], [*cut.logins.ids, *cut.refusals.ids]
-        if not ids or (min(ids) > run.counter and max(ids) <= run.counter + REACH):
-            return cut
-        # The others in the chunk may bring the counter nearer to an id, and make missing ones fewer.
-        reach = REACH + len(ids) + len(run.missing)
-        numbers = {number for number in ids if not run.fits(number, reach)}
-        if not numbers:
-            return cut
-        strays = [int(number) in numbers for number in _BEGIN_ID.findall(chunk.text)]
-        if len(strays) != len(ids) or strays[-1] or self.own in numbers:
-            return None
-        # Another run would be confirmed by CONFIRM lines, and the end of a session is a line as well as its begin.
-        if any(stray and 2 * len([*many]) >= CONFIRM for stray, many in itertools.groupby(strays)):
-            return None
-        for part, is_login in ((cut.logins, True), (cut.refusals, False)):
-            for instant, name, number, code, _ in zip(*part.only([number in numbers for number in part.ids])):
-                kind = "login" if is_login else kind_of(name, code)
-                chunk.strays.append(Row(kind, number, instant, (name, chunk.server), chunk.place(number)))
-        return cut.without(numbers)
+    def _join_at_once(self, chunk: Chunk, cut: Cut) -> bool:
+        """Count the ids of a chunk; False, with nothing changed, where their order counts, or any may not fit."""
+        ids = cut.ids
+        chunk.numbers = set(ids)
+        if len(self.runs) > 1 or len(chunk.numbers) < len(ids) or not self.cutter.is_in_order(cut.logins):
+            return False
+        return not ids or self.runs[0].join_all(chunk.numbers)
 
-    def _doubt_strays(self, chunk: Chunk) -> None:
-        for row in chunk.strays:
+    def _join_in_order(self, chunk: Chunk, cut: Cut) -> Optional[tuple[Cut, list[Row]]]:
+        """Count the ids of a chunk one by one, and doubt the records whose ids do not fit.
+
+        Return the others, and those at the end on which the next lines decide; None, with nothing changed, where the
+        first run may have ended.
+        """
+        events = None if self.own in chunk.numbers else self.cutter.events(chunk.text, cut)
+        trial = Trial(self.runs, self._lines)
+        if events is None or not all(map(trial.add, events)) or trial.ends:
+            return None
+        apart = [*trial.strays, *trial.undecided]
+        rows = [*filter(None, (self._row_at(chunk, event) for event in apart))]
+        cut = cut.without(events, {start for start, *_ in apart})
+        if len(rows) < len(apart) or not self.cutter.is_in_order(cut.logins):
+            return None
+        if trial.is_alive:
+            self._refute(0)
+        self.runs[0] = trial.run
+        for row in rows[: len(trial.strays)]:
             row.reason = TWICE if self._doubt_twin(row.number, 0) else FAR
             if chunk.counts:
                 self.facts.add_row(row)
+        for number in trial.twins:
+            self._doubt_twin(number, 0)
+        chunk.numbers = set(cut.ids)
+        chunk.doubts = dict.fromkeys(trial.twins, TWICE)
+        return cut, rows[len(trial.strays) :]
+
+    def _row_at(self, chunk: Chunk, event: Event) -> Optional[Row]:
+        start, _, _, line = event
+        if line is None:
+            line = read_line(chunk.text[start + 1 : chunk.text.find(b"\n", start + 1)], self.clock)
+        return _row_of(line, self.clock[line.stamp], chunk.place(start)) if line and line.stamp else None
 
     def _note_sessions(self, chunk: Chunk) -> None:
         """Follow the sessions that did not begin and end within the chunk."""
@@ -2188,39 +2391,29 @@ class Ledger:
         ended = chunk.ended.keys() - chunk.opened
         opened = chunk.opened - chunk.ended.keys()
         for number in ended - run.refused if chunk.counts else ():
-            session, until = self.sessions.get(number), self.clock.find(chunk.ended[number])
-            if until is not None and session is not None and not session.changed:
-                self.count_session(self.sessions.pop(number), session.name, until)
-            elif until is not None:
-                name = self._name_at_end(chunk, number)
-                if name is not None:
-                    self._end_session(number, until, name)
+            stamp, name = chunk.ended[number]
+            until = self.clock.find(stamp)
+            if until is not None:
+                self._end_session(number, name, until)
         run.refused -= ended
         run.refused |= opened & chunk.refused
         if opened and chunk.counts:
             for number, name, instant in zip(chunk.ids, chunk.names, chunk.instants):
                 if number in opened:
-                    self.sessions[number] = Session(name, instant)
+                    self.sessions.open[number] = Session(name, instant)
 
     def _note_long_sessions(self, chunk: Chunk) -> None:
         """Note until when those were in use that began and ended within the chunk, but lasted long."""
         for name, since, number in zip(chunk.names, chunk.instants, chunk.ids):
-            until = self.clock.find(chunk.ended.get(number, b""))
-            if until and until - since > HOUR:
+            until = self.clock.find(chunk.ended.get(number, (b"", b""))[0])
+            if until and until - since > HOUR and number not in chunk.doubts:
                 self.facts.add("session end", name, until)
-
-    def _name_at_end(self, chunk: Chunk, number: int) -> Optional[bytes]:
-        """Return the name in the record of a session's end; None if it cannot be read."""
-        at = chunk.text.find(b",%d%b" % (number, END_MARK))
-        line = read_line(chunk.text[chunk.text.rfind(b"\n", 0, at) + 1 : chunk.text.find(b"\n", at)], self.clock)
-        return line.name if line else None
 
     # Line by line.
 
     def _add_lines(self, chunk: Chunk) -> None:
         """Add the lines of a chunk one by one, in the order of the log."""
-        chunk.names, chunk.instants, chunk.ids, chunk.rows = [], [], [], []
-        chunk.numbers, chunk.ended = set(), {}
+        chunk.numbers = set()  # those of an attempt to add them at once
         self.pending.append(chunk)
         lines = [(offset, text, read_line(text, self.clock)) for offset, text in chunk.lines()]
         for offset, text, line in lines:
@@ -2252,15 +2445,13 @@ class Ledger:
             self.sources[source] += 1
             self.switches += source != self.last_source
             self.last_source = source
-            kind = "login" if line.is_login else kind_of(line.name, b"%d" % line.code)
-            row = Row(kind, number, instant, (line.name, line.server), (chunk.path, offset))
-            self._enter(chunk, row)
+            self._enter(chunk, _row_of(line, instant, (chunk.path, offset)))
             if line.is_login and number == self.own:
                 self.own_row = line.name, instant
         elif operation == b"DISCONNECT":
             self._add_end(number, instant, line.name if chunk.counts else None)
         elif operation == b"PROXY_CONNECT":
-            session = self.sessions.get(number)
+            session = self.sessions.open.get(number)
             row = Row("proxied", number, instant, (line.name, line.server), (chunk.path, offset))
             row.reason = "" if session and abs(instant - session.since) <= 2 and len(self.runs) == 1 else UNSEEN
             chunk.rows.append(row)
@@ -2301,20 +2492,15 @@ class Ledger:
 
     def _change_user(self, line: Line, instant: int, *, counts: bool) -> None:
         """Note that a session has become somebody else; the community's plugin does not say who."""
-        session = self.sessions.get(line.number, Session(b"," + line.host, instant))
-        self.sessions[line.number] = session._replace(changed=True)
-        if not counts:
-            return
-        if line.operation == b"CHANGEUSER":
-            if not line.user:
-                kind = "recent change" if self.answers else "change user"
-                self.facts.add(kind, b"," + session.name.rpartition(b",")[2], instant)
-        else:
+        host = self.sessions.change(line.number, line.host, instant)
+        if counts and line.operation != b"CHANGEUSER":
             self.facts.add("changed user", line.name, instant)
+        elif counts and not line.user:
+            self.facts.add("recent change" if self.answers else "change user", b"," + host, instant)
 
     def may_be_open(self, number: int) -> bool:
         """Return whether a session with this id may be open: it is known, or its login is not in what was read."""
-        if number in self.sessions or not self.runs:
+        if number in self.sessions.open or not self.runs:
             return True
         run = self.runs[0]
         return number in run.missing or number < run.first or number < run.counter - KEPT
@@ -2332,27 +2518,16 @@ class Ledger:
         if name is not None:
             if self.runs and self.runs[0].bears(number):
                 self.runs[0].bear_out(number)
-            self._end_session(number, instant, name)
+            self._end_session(number, name, instant)
 
-    def _end_session(self, number: int, instant: int, name: bytes) -> None:
+    def _end_session(self, number: int, name: bytes, instant: int) -> None:
         """End a session: it was in use until then."""
         for candidate in self.runs[1:]:
             if number in candidate.sessions and candidate.sessions[number].name == name:
                 del candidate.sessions[number]
                 return
-        session = self.sessions.pop(number, None)
-        if session is not None:
-            self.count_session(session, name, instant)
-        elif self.may_be_open(number):
-            self.unknown_ends.append((number, name, instant))
-
-    def count_session(self, session: Session, name: bytes, instant: int) -> None:
-        """Note until when a session was in use, under the name of its last user if it had several."""
-        if session.changed:
-            user = name.rpartition(b",")[0]
-            self.facts.add("session end", user + b"," + session.name.rpartition(b",")[2], instant)
-        elif instant - session.since > HOUR:
-            self.facts.add("session end", session.name, instant)
+        if not self.sessions.end(number, name, instant, self.facts) and self.may_be_open(number):
+            self.sessions.unknown_ends.append((number, name, instant))
 
     # The rules.
 
@@ -2379,7 +2554,7 @@ class Ledger:
         if row.kind != "login":
             run.refused.add(number)
         elif chunk.counts:
-            (run.sessions if depth else self.sessions)[number] = Session(row.name, row.instant)
+            (run.sessions if depth else self.sessions.open)[number] = Session(row.name, row.instant)
         if len(run.rows) < CONFIRM or run.counter < run.first + REACH:
             run.servers[row.server] += 1
             if row.server != run.server:
@@ -2442,7 +2617,7 @@ class Ledger:
         for chunk in self.pending:
             if number in chunk.numbers:
                 chunk.doubts[number], found = TWICE, True
-                self.sessions.pop(number, None)  # nobody knows whose it is
+                self.sessions.open.pop(number, None)  # nobody knows whose it is
         for run in self.runs[1 : depth + 1]:
             for row, _ in run.rows:
                 if row.number == number:
@@ -2470,11 +2645,11 @@ class Ledger:
         else:
             began = min(row.instant for run in candidates for row, _ in run.rows)
             self.restarts.append((self._alive, began))
-            self.sessions = {number: session for number, session in self.sessions.items() if session.since >= began}
+            self.sessions.restart(began)
         for row, chunk in newest.rows:
             chunk.high = max(chunk.high, row.number)
             self._keep(chunk, row)
-        self.sessions.update(newest.sessions)
+        self.sessions.open.update(newest.sessions)
         newest.rows, newest.sessions = [], {}
         self.runs, self._lines = [newest], 0
 
@@ -2491,18 +2666,12 @@ class Ledger:
         for number in numbers:
             self.lost[bisect.bisect_left(self.beats, number)] += 1
 
-    def _forget(self) -> None:
-        """Forget ids that can no longer come, and the oldest sessions of too many."""
-        self._lose(self.runs[0].close())
-        if len(self.sessions) > MANY_SESSIONS:
-            for number in sorted(self.sessions)[: -MANY_SESSIONS // 2]:
-                del self.sessions[number]
-
     def _settle(self) -> None:
         """Settle the chunks that the counter is far past."""
         if not self.runs:
             return
-        self._forget()
+        self._lose(self.runs[0].close())
+        self.sessions.forget()
         # Only ids that were borne count: a forger can push the counter, but not bear out what it passed.
         counter = self.runs[0].counter - len(self.runs[0].missing)
         while self.pending and self.pending[0].high + REACH < counter:
@@ -2530,7 +2699,8 @@ class Ledger:
     def _plain_rows(self, chunk: Chunk) -> Iterator[Row]:
         places = chunk.places()
         for name, instant, number in zip(chunk.names, chunk.instants, chunk.ids):
-            row = Row("login", number, instant, (name, chunk.server), (chunk.path, places.get(number, 0)))
+            offset = places.get(number) or [0]
+            row = Row("login", number, instant, (name, chunk.server), (chunk.path, offset.pop(0)))
             row.reason = chunk.doubts.get(number, "")
             yield row
 
@@ -2595,7 +2765,7 @@ class Ledger:
             run.servers = Counter({server.encode(): count for server, count in said["servers"].items()})
             run.missing, run.early, run.refused = (set(said[key]) for key in ("missing", "early", "refused"))
             self.runs.append(run)
-        self._lines, self.latest, self.sessions = state["lines"], state["latest"], sessions
+        self._lines, self.latest, self.sessions.open = state["lines"], state["latest"], sessions
         self._alive, self.lost = state["alive"], Counter(dict(state.get("lost", ())))
         chunk = Chunk("", b"\n", [])
         for place, row in rows:
@@ -3361,7 +3531,7 @@ class Store:
             for run, r in ledger.unsettled()
         )
         self._replace("recent", rows, log=log)
-        sessions = ((log, number, s.name, s.since, int(s.changed)) for number, s in ledger.sessions.items())
+        sessions = ((log, number, s.name, s.since, int(s.changed)) for number, s in ledger.sessions.open.items())
         self._replace("session", sessions, log=log)
         self._replace("counter", [(log, json.dumps(ledger.state()))], log=log)
 
@@ -3799,7 +3969,7 @@ class Collector:
 
     def _keep_facts(self, ledger: Ledger) -> None:
         """Keep what a ledger has settled, and say what it did not understand."""
-        for _, name, instant in ledger.unknown_ends:
+        for _, name, instant in ledger.sessions.unknown_ends:
             ledger.facts.add("earlier session", name, instant)
         self.store.add_facts(ledger.facts)
         several = ledger.several_sources()
@@ -4003,7 +4173,7 @@ def _context_of(earlier: list[Stretch]) -> list[Stretch]:
         context.insert(0, stretch)
         with contextlib.suppress(Exception):  # reading it says what is wrong with it
             for _, text in texts_of(*stretch):
-                found += len(_BEGIN_ID.findall(text))
+                found += len(_BEGIN.findall(text))
     return context
 
 
@@ -4022,16 +4192,13 @@ def _backwards(stretch: Stretch) -> Iterator[Stretch]:
 def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
     """Return the last of some ledgers of stretches in a row, with what the others know of sessions."""
     last = ledgers[-1]
-    known: dict[int, Session] = {}
-    ends: list[tuple[int, bytes, int]] = []
+    known = Sessions()
     for part, ledger in enumerate(ledgers):
-        for number, name, instant in ledger.unknown_ends:
-            session = known.pop(number, None)
-            if session is None and all(earlier.may_be_open(number) for earlier in ledgers[:part]):
-                ends.append((number, name, instant))
-            elif session is not None:
-                last.count_session(session, name, instant)
-        known.update(ledger.sessions)
+        for number, name, instant in ledger.sessions.unknown_ends:
+            ended = known.end(number, name, instant, last.facts)
+            if not ended and all(earlier.may_be_open(number) for earlier in ledgers[:part]):
+                known.unknown_ends.append((number, name, instant))
+        known.open.update(ledger.sessions.open)
     for ledger, after in zip(ledgers, ledgers[1:]):
         ledger.end_blindness(after.latest)
         last.blind += ledger.blind
@@ -4044,7 +4211,7 @@ def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
         last.switches += ledger.switches
         firsts = [first for first in (ledger.first, last.first) if first is not None]
         last.first = min(firsts, default=None)
-    last.sessions, last.unknown_ends, last.clock, last.cutter = known, ends, clock, Cutter(clock, last.ours, last.ident)
+    last.sessions, last.clock, last.cutter = known, clock, Cutter(clock, last.ours, last.ident)
     return last
 
 
