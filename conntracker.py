@@ -2599,6 +2599,14 @@ class Ledger:
         if row.kind != "line":
             chunk.rows.append(row)
 
+    def _keep_rows(self, *rows: Row, counts: bool = True) -> None:
+        """Keep rows of the first run whose own chunks may have been settled."""
+        chunk = Chunk(rows[-1].place[0], b"\n", [], counts=counts)
+        for row in rows:
+            self._keep(chunk, row)
+            chunk.high, chunk.until = max(chunk.high, row.number), max(chunk.until, row.instant)
+        self.pending.append(chunk)
+
     def _refute(self, depth: int) -> None:
         """Doubt all candidates newer than the run at `depth`, which is alive."""
         if len(self.runs) == depth + 1:
@@ -2646,9 +2654,8 @@ class Ledger:
             began = min(row.instant for run in candidates for row, _ in run.rows)
             self.restarts.append((self._alive, began))
             self.sessions.restart(began)
-        for row, chunk in newest.rows:
-            chunk.high = max(chunk.high, row.number)
-            self._keep(chunk, row)
+        for counts, rows in itertools.groupby(newest.rows, lambda item: item[1].counts):
+            self._keep_rows(*(row for row, _ in rows), counts=counts)
         self.sessions.open.update(newest.sessions)
         newest.rows, newest.sessions = [], {}
         self.runs, self._lines = [newest], 0
@@ -2767,19 +2774,18 @@ class Ledger:
             self.runs.append(run)
         self._lines, self.latest, self.sessions.open = state["lines"], state["latest"], sessions
         self._alive, self.lost = state["alive"], Counter(dict(state.get("lost", ())))
-        chunk = Chunk("", b"\n", [])
+        of_first = []
         for place, row in rows:
             if row.reason.endswith(SO_FAR):
                 row.reason = ""
-            if place:
-                self.runs[place].rows.append((row, chunk))
-                if row.kind == "login":
-                    self.runs[place].sessions[row.number] = Session(row.name, row.instant)
+            if not place:
+                of_first.append(row)
                 continue
-            self._keep(chunk, row)
-            chunk.high, chunk.until = max(chunk.high, row.number), max(chunk.until, row.instant)
-        if chunk.rows:
-            self.pending.append(chunk)
+            self.runs[place].rows.append((row, Chunk(row.place[0], b"\n", [])))
+            if row.kind == "login":
+                self.runs[place].sessions[row.number] = Session(row.name, row.instant)
+        if of_first:
+            self._keep_rows(*of_first)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fuzz import Collector
 from site_kit import BEGIN
+from site_kit import LOG_NAME
 from site_kit import LONG
 from site_kit import PLAIN_USER
 from site_kit import SERVER
@@ -221,6 +222,19 @@ def test_22_another_server_host_between_two_starts_of_the_server(site: Site) -> 
         site.write(record(pen.instant, name, number, server=server))
     site.collect()
     assert [reason for (reason,) in site.rows("SELECT reason FROM suspect")] == ["it names another server host"]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_22_the_first_logins_after_a_restart_among_guessed_passwords(site: Site, *, at_once: bool) -> None:
+    guessed, server = Pen(number=20_000), Pen(number=2)
+    guesses = b"".join(guessed.session((b"root", b"h"), b"FAILED_CONNECT", 1045) for _ in range(1500))
+    server.instant = guessed.instant + 60
+    for number, text in enumerate((guesses, server.session((b"yearly", b"h")), server.sessions(30)), 1):
+        (site.logs / f"{LOG_NAME}.{3 - number}" if number < 3 and at_once else site.log).open("ab").write(text)
+        if not at_once:
+            site.collect()
+    site.collect()
+    assert site.logins() == server.truth
 
 
 BESIDE = {
