@@ -1722,8 +1722,12 @@ class Cut(NamedTuple):
     @property
     def ids(self) -> list[int]:
         """The ids that are borne."""
-        odd = [line.number for _, line in self.odd if line.operation != b"DISCONNECT"]
-        return [*self.logins.ids, *self.refusals.ids, *odd]
+        return [*self.logins.ids, *self.refused, *(line.number for _, line in self.odd if line.is_login)]
+
+    @property
+    def refused(self) -> list[int]:
+        """Those of refused connections, and of pieces."""
+        return self.refusals.ids + [line.number for _, line in self.odd if line.operation == b"FAILED_CONNECT"]
 
     def without(self, events: Iterable[Event], starts: Collection[int]) -> "Cut":
         """Return it without the records in some places; `events` are all of its own."""
@@ -1930,10 +1934,11 @@ class Cutter:
 # candidate is refuted.
 #
 # Why a forger without an account loses.  He writes into the log by way of a user name, and the server ends each copy
-# of it with the id of his own connection, which fits the run that is alive: so a candidate of forged lines is refuted
-# before it is confirmed, for a name of 128 characters holds three records at most (and more pieces, which begin and
-# confirm nothing).  A forged id that fits is another connection's, which has come already or will: two records of one
-# id make each other suspect.  A login is settled only when the counter is far past it.
+# of it, at the begin and at the end of his connection, with the id of that.  It fits the run that is alive, or this has
+# borne it just now, if he forged it before: so a candidate of forged lines is refuted before it is confirmed, for a
+# name of 128 characters holds three records at most (and more pieces, which begin and confirm nothing).  A forged id
+# that fits is another connection's, which has come already or will: two records of one id make each other suspect.
+# A login is settled only when the counter is far past it.
 
 # A record may be so many ids ahead of those before it, and is settled when the counter is as far past it.
 REACH = 1000
@@ -2071,14 +2076,14 @@ class Run:
         self.first = self.counter = first
         self.missing: set[int] = set()  # ids between first and counter that no line has borne yet
         self.early: set[int] = set()  # ids below `first` that lines have borne: of the others there nothing is known
-        self.refused: set[int] = set()  # ids of refused connections whose end was not seen yet
+        self.refused: set[int] = set()  # ids of refused connections, and of pieces of names
         self.server = server
         self.leap, self.since_leap = 0, CONFIRM  # the id after the last long step, and the lines since then
         self.servers: Counter[bytes] = Counter()  # server hosts of the first records
         self.rows: list[tuple[Row, Chunk]] = []
         self.sessions: dict[int, Session] = {}
 
-    def fits(self, number: int, reach: int = REACH) -> bool:
+    def fits(self, number: int, reach: int) -> bool:
         """Return whether this id may come next."""
         if number > self.counter:
             return number - self.counter + len(self.missing) <= reach
@@ -2140,8 +2145,22 @@ class Run:
         self.counter = max(high, self.counter)
         return True
 
+    def end_refused(self, number: int) -> bool:
+        """Return whether a line is the end of a refused connection, and so shows that the run is alive.
+
+        A forger may write such ends before the true one, which must still count.
+        """
+        if number not in self.refused or number < self.counter - REACH:
+            return False
+        if number <= LOWEST:  # the next run may begin with this id
+            self.refused.discard(number)
+        self.bear_out(number)
+        return True
+
     def close(self) -> set[int]:
         """Forget the missing ids that can no longer come, and return them: they are holes."""
+        if len(self.refused) > 2 * REACH:
+            self.refused = {number for number in self.refused if number >= self.counter - REACH}
         closed = {number for number in self.missing if number < self.counter - KEPT}
         self.missing -= closed
         return closed
@@ -2169,17 +2188,13 @@ class Trial:
         run, piece = self.run, line is not None and line.stamp is None
         if operation == b"DISCONNECT":
             if self._is_near(number, 0):
-                return self._count_line(ends=1)
-            if number not in run.refused:
+                return number not in run.refused and self._count_line(ends=1)
+            if not run.end_refused(number):
                 if not piece and run.bears(number):
                     run.bear_out(number)
                 return True
-            run.refused.discard(number)
-            run.bear_out(number)
-        elif run.fits(number):
+        elif run.fits(number, REACH):
             run.join(number)
-            if operation == b"FAILED_CONNECT":
-                run.refused.add(number)
         elif not piece and (number <= LOWEST or not run.bears(number)):
             self.undecided.append(event)
             return self._count_line()
@@ -2189,11 +2204,13 @@ class Trial:
             self.twins.add(number)
             if number <= LOWEST or not run.bears(number):
                 return True
-        self._see_alive()
+        self._see_alive(number, refused=operation == b"FAILED_CONNECT")
         return True
 
-    def _see_alive(self) -> None:
+    def _see_alive(self, number: int, *, refused: bool) -> None:
         """Note that the first run is alive: what could not be decided is of no other one."""
+        if refused:
+            self.run.refused.add(number)
         if self.undecided or not self.is_alive:
             self.strays += self.undecided
             self.undecided, self.candidates, self.lines, self.ends, self.is_alive = [], [], 0, 0, True
@@ -2329,7 +2346,9 @@ class Ledger:
             chunk.high = max(chunk.numbers)
             self.sources[chunk.server, self.cutter.head_ident] += len(chunk.numbers)
         self.end_blindness(chunk.instants[0] if chunk.instants else chunk.until)
-        self.latest = self._alive = chunk.until
+        self.latest = chunk.until
+        sure = (instant for instant, number in zip(chunk.instants, chunk.ids) if number not in chunk.doubts)
+        self._alive = max(sure, default=self._alive) if chunk.doubts else chunk.until
         if chunk.instants and self.first is None:
             self.first = chunk.instants[0]
         if self.own in chunk.numbers and self.own in chunk.ids:
@@ -2345,11 +2364,15 @@ class Ledger:
 
     def _join_at_once(self, chunk: Chunk, cut: Cut) -> bool:
         """Count the ids of a chunk; False, with nothing changed, where their order counts, or any may not fit."""
-        ids = cut.ids
+        ids, run = cut.ids, self.runs[0]
         chunk.numbers = set(ids)
         if len(self.runs) > 1 or len(chunk.numbers) < len(ids) or not self.cutter.is_in_order(cut.logins):
             return False
-        return not ids or self.runs[0].join_all(chunk.numbers)
+        # Soon after a start of the server the ends of refused connections count, see `end_refused`.
+        if run.counter <= LOWEST + REACH or (ids and not run.join_all(chunk.numbers)):
+            return False
+        run.refused.update(cut.refused)
+        return True
 
     def _join_in_order(self, chunk: Chunk, cut: Cut) -> Optional[tuple[Cut, list[Row]]]:
         """Count the ids of a chunk one by one, and doubt the records whose ids do not fit.
@@ -2369,15 +2392,17 @@ class Ledger:
         if trial.is_alive:
             self._refute(0)
         self.runs[0] = trial.run
-        for row in rows[: len(trial.strays)]:
-            row.reason = TWICE if self._doubt_twin(row.number, 0) else FAR
-            if chunk.counts:
-                self.facts.add_row(row)
+        chunk.numbers = set(cut.ids)
+        strays, undecided = rows[: len(trial.strays)], rows[len(trial.strays) :]
+        again = chunk.numbers.intersection(row.number for row in strays)
+        chunk.doubts = dict.fromkeys(trial.twins | again, TWICE)
         for number in trial.twins:
             self._doubt_twin(number, 0)
-        chunk.numbers = set(cut.ids)
-        chunk.doubts = dict.fromkeys(trial.twins, TWICE)
-        return cut, rows[len(trial.strays) :]
+        for row in strays:
+            row.reason = TWICE if self._doubt_twin(row.number, 0) or row.number in again else FAR
+            if chunk.counts:
+                self.facts.add_row(row)
+        return cut, undecided
 
     def _row_at(self, chunk: Chunk, event: Event) -> Optional[Row]:
         start, _, _, line = event
@@ -2387,17 +2412,15 @@ class Ledger:
 
     def _note_sessions(self, chunk: Chunk) -> None:
         """Follow the sessions that did not begin and end within the chunk."""
-        run = self.runs[0]
-        ended = chunk.ended.keys() - chunk.opened
-        opened = chunk.opened - chunk.ended.keys()
-        for number in ended - run.refused if chunk.counts else ():
+        if not chunk.counts:
+            return
+        for number in chunk.ended.keys() - chunk.opened - self.runs[0].refused:
             stamp, name = chunk.ended[number]
             until = self.clock.find(stamp)
             if until is not None:
                 self._end_session(number, name, until)
-        run.refused -= ended
-        run.refused |= opened & chunk.refused
-        if opened and chunk.counts:
+        opened = chunk.opened - chunk.ended.keys()
+        if opened:
             for number, name, instant in zip(chunk.ids, chunk.names, chunk.instants):
                 if number in opened:
                     self.sessions.open[number] = Session(name, instant)
@@ -2508,9 +2531,7 @@ class Ledger:
     def _add_end(self, number: int, instant: int, name: Optional[bytes]) -> None:
         """Add the end of a session; that of a refused connection shows that its run is alive."""
         for depth in range(len(self.runs) - 1, -1, -1):
-            if number in self.runs[depth].refused:
-                self.runs[depth].refused.discard(number)
-                self.runs[depth].bear_out(number)
+            if self.runs[depth].end_refused(number):
                 self._refute(depth)
                 return
         if name is not None and any(run.first <= number and run.bears(number) for run in self.runs[1:]):
@@ -2542,7 +2563,7 @@ class Ledger:
             row.reason = TWICE
             self._doubt_twin(number, len(self.runs))
             self._keep(chunk, row)
-            self._see_alive(number)
+            self._see_alive(number, refused=row.kind != "login")
             return
         if depth is None:
             depth = len(self.runs)
@@ -2579,7 +2600,7 @@ class Ledger:
         depth = self._find_run(number)
         if depth is None:
             self._doubt_twin(number, len(self.runs))
-            self._see_alive(number)
+            self._see_alive(number, refused=True)
             return
         self.runs[depth].join(number)
         self.runs[depth].refused.add(number)
@@ -2588,9 +2609,11 @@ class Ledger:
             chunk.numbers.add(number)
             chunk.high = max(chunk.high, number)
 
-    def _see_alive(self, number: int) -> None:
+    def _see_alive(self, number: int, *, refused: bool) -> None:
         """Refute the candidates if the first run has borne an id just now: it may be of a line that claimed it."""
         if number > LOWEST and self.runs and self.runs[0].bears(number):
+            if refused:
+                self.runs[0].refused.add(number)
             self._refute(0)
 
     def _keep(self, chunk: Chunk, row: Row) -> None:

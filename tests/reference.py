@@ -330,6 +330,10 @@ class Reading:
             self.doubtful += fitting[0] > 0 and record is not None
         elif record is None or (again and number > LOWEST):
             entry.reason = TWICE
+            if self.runs and number > LOWEST and self.runs[0].bore(number):  # its line shows that the run is alive
+                if not entry.is_login:
+                    self.runs[0].refused.add(number)
+                self.refute(1)
             for run in self.runs:
                 for other in run.bears(number):
                     other.reason = other.reason or TWICE
@@ -346,9 +350,11 @@ class Reading:
         """Take the end of a session: that of a refused one tells which run is alive."""
         number = line.number
         for i in reversed(range(len(self.runs))):
-            if number in self.runs[i].refused:
-                self.runs[i].refused.discard(number)
-                self.runs[i].bear_out(number)
+            run = self.runs[i]
+            if number in run.refused and number >= run.counter - REACH:
+                if number <= LOWEST:
+                    run.refused.discard(number)
+                run.bear_out(number)
                 self.refute(i + 1)
                 break
         else:

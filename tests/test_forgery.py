@@ -390,6 +390,25 @@ def a_restart_behind_claimed_ids(pen: Pen) -> bytes:
     )
 
 
+def a_restart_behind_forged_ends(pen: Pen) -> bytes:
+    """Forge the ends of one's own connections before the true ones, and let ids begin anew in between."""
+    now = stamp(pen.instant)
+    names = (
+        b"d,h,%d,0,DISCONNECT,,,0\n%b,db01,,,3,0,CONNECT,,,0\n%b,db01,,,4,0,CONNECT,,,0\nz"
+        % (pen.number + 1, now, now),
+        b"dead,10.0.0.9,5,0,CONNECT,,,0\n%b,db01,,,6,0,CONNECT,,,0\n%b,db01,,,7,0,CONNECT,,,0\nz" % (now, now),
+    )
+    return b"".join(b"".join(pen.refusal(name)) for name in names)
+
+
+def a_restart_behind_claimed_refusals(pen: Pen) -> bytes:
+    """Claim the ids of one's own next connections by logins, so that their ends are not those of refused ones."""
+    now = stamp(pen.instant)
+    begin = b"".join(b"x,h,%d,0,CONNECT,,,0\n%b,db01," % (pen.number + more, now) for more in (2, 3))
+    name = b"dead,10.0.0.9,5,0,CONNECT,,,0\n%b,db01,,,6,0,CONNECT,,,0\n%b,db01,,,7,0,CONNECT,,,0\nz" % (now, now)
+    return b"".join(b"".join(pen.refusal(text)) for text in (begin + b"z", name, name))
+
+
 @pytest.mark.parametrize(
     "attack",
     [
@@ -398,6 +417,8 @@ def a_restart_behind_claimed_ids(pen: Pen) -> bytes:
         a_counter_pushed_ahead,
         an_owner_who_never_comes,
         a_restart_behind_claimed_ids,
+        a_restart_behind_forged_ends,
+        a_restart_behind_claimed_refusals,
     ],
     ids=lambda attack: attack.__name__,
 )
