@@ -339,6 +339,8 @@ class Attack:
         self.waiting: list[tuple[int, int, bytes]] = []  # until when, id and name of those still at the handshake
         self.leaving: list[tuple[bytes, int]] = []  # refused, the end not yet written
         self.accounts: set[Account] = set()
+        self.restarts = self.rng.choice((0.0, 0.0, 0.2, 1.0))  # how many names let ids begin anew
+        self.low = self.rng.randrange(1, 40)  # the last id of these
         self.targets: list[int] = []  # ids that were forged: to do it again, or next to them
 
     def session(self) -> bytes:
@@ -368,15 +370,32 @@ class Attack:
         head = rng.choice((b"", b"", b"%b,%b," % (when, rng.choice((SERVER, SERVER, b"h", b"")))))
         return head + user + b",%d,0," % number + operation
 
+    def restart(self) -> list[bytes]:
+        """Write lines that let ids begin anew, and perhaps one that shall hide that the server's own go on."""
+        rng = self.rng
+        lines = []
+        if rng.random() < 0.6:
+            own = self.number + rng.choice((0, 0, 0, 1, -1))
+            lines = [b"%b,%d,0," % (rng.choice((b",", b"d,h")), own) + rng.choice((b"DISCONNECT,,,0", b"CONNECT,,,0"))]
+        for _ in range(3):
+            self.low = self.low % 200 + 1  # not near the first id of the log, before which nothing is known
+            lines.append(b"%b,%d,0,CONNECT,,,0" % (rng.choice((b"dead%d,h" % rng.randrange(9), b",")), self.low))
+            if rng.random() < 0.3:
+                lines.append(b",,%d,0,DISCONNECT,,,0" % self.low)
+        head = b"%b,%b," % (stamp(self.instant), SERVER)
+        return [lines[0], *(head + line for line in lines[1:])]
+
     def name(self) -> bytes:
         """Build a name of forged lines, as long as the server takes it; often many ids in a row."""
         rng = self.rng
         lines = [self.line() for _ in range(rng.randrange(1, 7))]
-        if rng.random() < 0.3:
+        if rng.random() < self.restarts:
+            lines = self.restart()
+        elif rng.random() < 0.3:
             begin = self.target()
             self.targets.append(begin)
             lines = [*lines[:1], *(b",,%d,0,CONNECT,,,0" % (begin + more) for more in range(6))]
-        filler = rng.choice((b"", b"x", b"\xe2\x82\xac" * (22 if self.old else 44) + b",0"))
+        filler = rng.choice((b"", b"" if self.restarts else b"x", b"\xe2\x82\xac" * (22 if self.old else 44) + b",0"))
         end = rng.choice((b"z", b"%b,%b,z" % (stamp(self.instant), SERVER)))
         lines = [filler, *lines] if filler else lines
         while len(lines) > 1 and len(b"\n".join([*lines, end]).decode()) > self.longest:
