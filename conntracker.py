@@ -76,6 +76,7 @@ __version__ = "1.0.0"
 
 DAY = 86400
 HOUR = 3600
+LAST_INSTANT = 253_000_000_000  # no calendar has those after the year 9999, in some zone
 
 
 class ConntrackerError(Exception):
@@ -623,7 +624,7 @@ class Clock(dict[bytes, int]):
             for form in self._forms if len(stamp) >= _SHORTEST_STAMP else self._forms[:1]:
                 with contextlib.suppress(ValueError, KeyError, OverflowError):
                     instant = self._instant(form, stamp.decode("ascii"), fold)
-                    if instant is not None and instant > 0:  # there was no server before 1970
+                    if instant is not None and 0 < instant < LAST_INSTANT:  # there was no server before 1970
                         return instant
             self._no_times.add(stamp)
         raise KeyError(stamp)
@@ -1725,6 +1726,14 @@ class Cut(NamedTuple):
         return [*self.logins.ids, *self.refused, *(line.number for _, line in self.odd if line.is_login)]
 
     @property
+    def pieces(self) -> list[int]:
+        """Those of pieces; where a line has no comma, the one before it is cut out with it."""
+        odd = [line.number for _, line in self.odd if line.stamp is None and line.operation == b"FAILED_CONNECT"]
+        if b"\n" not in b"".join(self.refusals.names):
+            return odd
+        return odd + [number for number, name in zip(self.refusals.ids, self.refusals.names) if b"\n" in name]
+
+    @property
     def refused(self) -> list[int]:
         """Those of refused connections, and of pieces."""
         return self.refusals.ids + [line.number for _, line in self.odd if line.operation == b"FAILED_CONNECT"]
@@ -1856,6 +1865,8 @@ class Cutter:
             if line.stamp is None:
                 simple = line.operation in (b"FAILED_CONNECT", b"DISCONNECT") and LOGIN_MARK not in text
             elif line.ident and not self.is_ours(line):
+                if not self.head_ident:  # a name can look like another server's record, see `Ledger.is_plain`
+                    return None
                 continue
             else:
                 simple = line.operation == b"DISCONNECT" or line.is_login or line.operation == b"FAILED_CONNECT"
@@ -1868,7 +1879,8 @@ class Cutter:
 
     def is_in_order(self, logins: Columns) -> bool:
         """Return whether the logins' stamps alone tell their order: local time does not repeat an hour among them."""
-        return not logins.ids or not self.clock.repeats(min(logins.instants), max(logins.instants))
+        ordered = sorted(logins.instants)  # in no time, as they nearly always are
+        return not ordered or not self.clock.repeats(ordered[0], ordered[-1])
 
     def fill(self, chunk: Chunk, cut: Cut) -> None:
         """Put what was cut out into its chunk."""
@@ -1944,6 +1956,9 @@ class Cutter:
 REACH = 1000
 # An id that is missing may come until the counter is so far past it: a login takes seconds where names resolve slowly.
 KEPT = 10_000
+# Nor before so many lines in a row have borne ids that are as far past it: a forger can claim those to come, but the
+# server writes his own one behind each of his names, which hold a few claims.
+LAST = 100
 # Lines that confirm a candidate.
 CONFIRM = 5
 # A step of more ids is not believed at the end of the log until CONFIRM lines have followed it.
@@ -2026,11 +2041,24 @@ class Facts:
 
 
 class Session(NamedTuple):
-    """An open session: who logged in and when; `changed`: it has changed its user, and the log does not say to whom."""
+    """An open session: who logged in and when; `changed`: it has changed its user, and the log does not say to whom.
+
+    `since` is 0, and the user empty, if its login was not read.
+    """
 
     name: bytes
     since: int
     changed: bool = False
+
+    def use(self, name: bytes, instant: int) -> Optional[tuple[str, bytes]]:
+        """Return the kind and the name of the evidence that its end is; None if its login tells as much.
+
+        Who it has become is told by the name at its end.
+        """
+        if self.changed:
+            kind = "session end" if self.since else "earlier session"
+            return kind, name.rpartition(b",")[0] + b"," + self.name.rpartition(b",")[2]
+        return ("session end", self.name) if instant - self.since > HOUR else None
 
 
 class Sessions:
@@ -2040,23 +2068,11 @@ class Sessions:
         self.open: dict[int, Session] = {}
         self.unknown_ends: list[tuple[int, bytes, int]] = []  # of those whose login was not read: id, name, instant
 
-    def change(self, number: int, host: bytes, instant: int) -> bytes:
+    def change(self, number: int, host: bytes) -> bytes:
         """Note that one has become somebody else, the log does not say who; return the host of its client."""
-        session = self.open.get(number, Session(b"," + host, instant))
+        session = self.open.get(number, Session(b"," + host, 0))
         self.open[number] = session._replace(changed=True)
         return session.name.rpartition(b",")[2]
-
-    def end(self, number: int, name: bytes, instant: int, facts: Facts) -> bool:
-        """Note until when one was in use, under the name of its last user if it had several; False if none is open."""
-        session = self.open.pop(number, None)
-        if session is None:
-            return False
-        if session.changed:
-            user = name.rpartition(b",")[0]
-            facts.add("session end", user + b"," + session.name.rpartition(b",")[2], instant)
-        elif instant - session.since > HOUR:
-            facts.add("session end", session.name, instant)
-        return True
 
     def restart(self, began: int) -> None:
         """Forget those that began before the server was started again."""
@@ -2078,6 +2094,7 @@ class Run:
         self.early: set[int] = set()  # ids below `first` that lines have borne: of the others there nothing is known
         self.refused: set[int] = set()  # ids of refused connections, and of pieces of names
         self.server = server
+        self.lines = 1  # that have borne its ids, CONFIRM if it was confirmed
         self.leap, self.since_leap = 0, CONFIRM  # the id after the last long step, and the lines since then
         self.servers: Counter[bytes] = Counter()  # server hosts of the first records
         self.rows: list[tuple[Row, Chunk]] = []
@@ -2100,6 +2117,10 @@ class Run:
             return number in self.early
         return self.counter - REACH <= number <= self.counter and number not in self.missing
 
+    def had(self, number: int) -> bool:
+        """Return whether a line has borne this id, however long ago."""
+        return max(LOWEST, self.first - 1, self.counter - KEPT) < number <= self.counter and number not in self.missing
+
     def join(self, number: int) -> None:
         """Count an id that fits."""
         if number > self.counter:
@@ -2111,6 +2132,7 @@ class Run:
             self.missing.discard(number)
         else:
             self.early.add(number)
+        self.lines += 1
         self.bear_out(number)
 
     def bear_out(self, number: int) -> None:
@@ -2143,6 +2165,7 @@ class Run:
             self.missing |= skipped
         self.missing -= behind
         self.counter = max(high, self.counter)
+        self.lines += len(numbers)
         return True
 
     def end_refused(self, number: int) -> bool:
@@ -2189,7 +2212,7 @@ class Trial:
         if operation == b"DISCONNECT":
             if self._is_near(number, 0):
                 return number not in run.refused and self._count_line(ends=1)
-            if not run.end_refused(number):
+            if not run.end_refused(number) and not (piece and run.had(number)):
                 if not piece and run.bears(number):
                     run.bear_out(number)
                 return True
@@ -2202,7 +2225,7 @@ class Trial:
             return False
         else:
             self.twins.add(number)
-            if number <= LOWEST or not run.bears(number):
+            if piece and not run.had(number):
                 return True
         self._see_alive(number, refused=operation == b"FAILED_CONNECT")
         return True
@@ -2260,8 +2283,11 @@ class Ledger:
         self.settings_changed = False
         self.answers = False  # whether the user statistics may still tell who a change of user was to
         self.sink: Optional[Callable[[Facts], None]] = None  # is handed the facts when they are many
+        self.is_plain = False  # its records have no head of syslog's: what has one is a piece of a name
         self._alive = 0  # instant of the last line of the first run
         self._lines = 0  # of the candidates, since the last refutation
+        self._last_ids: deque[int] = deque(maxlen=2 * LAST)  # that lines of the first run have borne
+        self._ended: dict[int, Row] = {}  # ends of sessions that are not settled
 
     def add(self, chunk: Chunk) -> None:
         """Add the lines of a chunk, which follow those that were added in the log."""
@@ -2313,7 +2339,7 @@ class Ledger:
         sources = {source: count for source, count in self.sources.items() if source[1]}
         total = sum(sources.values())
         others = [source for source, count in sources.items() if count >= max(SIDE_BY_SIDE, total // 10)]
-        if self.ours or self.ident or len(others) < 2 or self.switches < SIDE_BY_SIDE:
+        if self.is_plain or self.ours or self.ident or len(others) < 2 or self.switches < SIDE_BY_SIDE:
             return ""
         names = ", ".join(
             sorted(visible(server) + (f" ({visible(ident)})" if ident else "") for server, ident in others)
@@ -2340,11 +2366,14 @@ class Ledger:
                 return False
             cut, undecided = joined
         self.cutter.fill(chunk, cut)
+        self._lose(number for number in cut.pieces)
+        self._last_ids.extend(cut.logins.ids[-LAST:] + cut.refused[-LAST:])
         chunk.opened -= chunk.doubts.keys()
         chunk.until = chunk.until or self.latest
         if chunk.numbers:
             chunk.high = max(chunk.numbers)
             self.sources[chunk.server, self.cutter.head_ident] += len(chunk.numbers)
+            self.is_plain |= not self.cutter.head_ident
         self.end_blindness(chunk.instants[0] if chunk.instants else chunk.until)
         self.latest = chunk.until
         sure = (instant for instant, number in zip(chunk.instants, chunk.ids) if number not in chunk.doubts)
@@ -2392,6 +2421,7 @@ class Ledger:
         if trial.is_alive:
             self._refute(0)
         self.runs[0] = trial.run
+        self._last_ids.extend(row.number for row in rows[-LAST:] if trial.run.had(row.number))
         chunk.numbers = set(cut.ids)
         strays, undecided = rows[: len(trial.strays)], rows[len(trial.strays) :]
         again = chunk.numbers.intersection(row.number for row in strays)
@@ -2418,7 +2448,7 @@ class Ledger:
             stamp, name = chunk.ended[number]
             until = self.clock.find(stamp)
             if until is not None:
-                self._end_session(number, name, until)
+                self._end_session(chunk, number, name, until)
         opened = chunk.opened - chunk.ended.keys()
         if opened:
             for number, name, instant in zip(chunk.ids, chunk.names, chunk.instants):
@@ -2429,8 +2459,8 @@ class Ledger:
         """Note until when those were in use that began and ended within the chunk, but lasted long."""
         for name, since, number in zip(chunk.names, chunk.instants, chunk.ids):
             until = self.clock.find(chunk.ended.get(number, (b"", b""))[0])
-            if until and until - since > HOUR and number not in chunk.doubts:
-                self.facts.add("session end", name, until)
+            if until and until - since > HOUR:
+                self._keep_use(chunk, number, "session end", name, until)
 
     # Line by line.
 
@@ -2446,6 +2476,8 @@ class Ledger:
                 self._add_piece(chunk, offset, text, line)
             elif not line.ident or self.cutter.is_ours(line):
                 self._add_record(chunk, offset, line, self.clock.in_order(line.stamp, self.latest))
+            elif self.is_plain:
+                self._add_piece(chunk, offset, text, line)
         chunk.until = self.latest
 
     def _is_strange(self, line: Line) -> bool:
@@ -2464,6 +2496,7 @@ class Ledger:
         self.latest = instant
         self.first = instant if self.first is None else self.first
         number, operation, source = line.number, line.operation, (line.server, line.ident)
+        self.is_plain |= not line.ident
         if operation in (b"CONNECT", b"FAILED_CONNECT"):
             self.sources[source] += 1
             self.switches += source != self.last_source
@@ -2472,7 +2505,7 @@ class Ledger:
             if line.is_login and number == self.own:
                 self.own_row = line.name, instant
         elif operation == b"DISCONNECT":
-            self._add_end(number, instant, line.name if chunk.counts else None)
+            self._add_end(chunk, number, instant, line.name if chunk.counts else None)
         elif operation == b"PROXY_CONNECT":
             session = self.sessions.open.get(number)
             row = Row("proxied", number, instant, (line.name, line.server), (chunk.path, offset))
@@ -2484,11 +2517,11 @@ class Ledger:
     def _add_piece(self, chunk: Chunk, offset: int, text: bytes, line: Line) -> None:
         """Add the rest of a name with a line end, or a torn record: it tells its id."""
         if line.operation == b"DISCONNECT":
-            self._add_end(line.number, self.latest, None)
+            self._add_end(chunk, line.number, self.latest, None)
+            self._see_alive(line.number, refused=False, piece=True)
         elif line.operation in (b"CONNECT", b"FAILED_CONNECT"):
             self._enter_piece(chunk, line.number)
-        if line.operation == b"CONNECT":
-            self._lose([line.number])
+            self._lose([line.number])  # nobody knows whose it is
         if LOGIN_MARK in text:
             self._add_damaged(chunk, offset, text)
 
@@ -2515,7 +2548,7 @@ class Ledger:
 
     def _change_user(self, line: Line, instant: int, *, counts: bool) -> None:
         """Note that a session has become somebody else; the community's plugin does not say who."""
-        host = self.sessions.change(line.number, line.host, instant)
+        host = self.sessions.change(line.number, line.host)
         if counts and line.operation != b"CHANGEUSER":
             self.facts.add("changed user", line.name, instant)
         elif counts and not line.user:
@@ -2528,7 +2561,7 @@ class Ledger:
         run = self.runs[0]
         return number in run.missing or number < run.first or number < run.counter - KEPT
 
-    def _add_end(self, number: int, instant: int, name: Optional[bytes]) -> None:
+    def _add_end(self, chunk: Chunk, number: int, instant: int, name: Optional[bytes]) -> None:
         """Add the end of a session; that of a refused connection shows that its run is alive."""
         for depth in range(len(self.runs) - 1, -1, -1):
             if self.runs[depth].end_refused(number):
@@ -2539,22 +2572,38 @@ class Ledger:
         if name is not None:
             if self.runs and self.runs[0].bears(number):
                 self.runs[0].bear_out(number)
-            self._end_session(number, name, instant)
+            self._end_session(chunk, number, name, instant)
 
-    def _end_session(self, number: int, name: bytes, instant: int) -> None:
+    def _end_session(self, chunk: Chunk, number: int, name: bytes, instant: int) -> None:
         """End a session: it was in use until then."""
         for candidate in self.runs[1:]:
             if number in candidate.sessions and candidate.sessions[number].name == name:
                 del candidate.sessions[number]
                 return
-        if not self.sessions.end(number, name, instant, self.facts) and self.may_be_open(number):
-            self.sessions.unknown_ends.append((number, name, instant))
+        if number not in self.sessions.open:
+            if self.may_be_open(number):
+                self.sessions.unknown_ends.append((number, name, instant))
+            return
+        use = self.sessions.open.pop(number).use(name, instant)
+        if use:
+            self._keep_use(chunk, number, *use, instant)
+
+    def _keep_use(self, chunk: Chunk, number: int, kind: str, name: bytes, instant: int) -> None:
+        """Keep until when a session was in use: it is in doubt as soon as its login is, until this is settled."""
+        if not any(number in other.numbers for other in (*self.pending, chunk)):
+            self.facts.add(kind, name, instant)
+            return
+        row = Row(kind, number, instant, (name, self.runs[0].server), chunk.place(0))
+        self._ended[number] = row
+        chunk.rows.append(row)
 
     # The rules.
 
     def _enter(self, chunk: Chunk, row: Row) -> None:
         """Count the id of a login or a refusal, and keep the row with the run that it joins."""
         number, depth = row.number, self._find_run(row.number)
+        if self.runs and self.runs[0].had(number):
+            self._last_ids.append(number)
         # The program's own login is sure, whatever the ids say: one below those of the log is of another run.
         sure = row.kind == "login" and number == self.own and row.name == self.own_name
         if sure and self.runs and number < self.runs[0].first:
@@ -2583,6 +2632,7 @@ class Ledger:
         if not depth:
             chunk.high = max(chunk.high, number)
             self._alive = row.instant
+            self._last_ids.append(number)
             self._keep(chunk, row)
         else:
             run.rows.append((row, chunk))
@@ -2600,20 +2650,26 @@ class Ledger:
         depth = self._find_run(number)
         if depth is None:
             self._doubt_twin(number, len(self.runs))
-            self._see_alive(number, refused=True)
+            self._last_ids.append(number)
+            self._see_alive(number, refused=True, piece=True)
             return
         self.runs[depth].join(number)
         self.runs[depth].refused.add(number)
         self._refute(depth)
         if not depth:
+            self._last_ids.append(number)
             chunk.numbers.add(number)
             chunk.high = max(chunk.high, number)
 
-    def _see_alive(self, number: int, *, refused: bool) -> None:
-        """Refute the candidates if the first run has borne an id just now: it may be of a line that claimed it."""
-        if number > LOWEST and self.runs and self.runs[0].bears(number):
+    def _see_alive(self, number: int, *, refused: bool, piece: bool = False) -> None:
+        """Refute the candidates if the first run has borne an id just now: it may be of a line that claimed it.
+
+        A piece shows it of any id that the run has had: a forger can push the counter far ahead of his own.
+        """
+        run = self.runs[0] if self.runs else None
+        if run and (run.had(number) if piece else number > LOWEST and run.bears(number)):
             if refused:
-                self.runs[0].refused.add(number)
+                run.refused.add(number)
             self._refute(0)
 
     def _keep(self, chunk: Chunk, row: Row) -> None:
@@ -2649,6 +2705,8 @@ class Ledger:
             if number in chunk.numbers:
                 chunk.doubts[number], found = TWICE, True
                 self.sessions.open.pop(number, None)  # nobody knows whose it is
+        if found and number in self._ended:
+            self._ended.pop(number).reason = TWICE
         for run in self.runs[1 : depth + 1]:
             for row, _ in run.rows:
                 if row.number == number:
@@ -2663,10 +2721,12 @@ class Ledger:
         base, *candidates = self.runs
         newest = candidates[-1]
         for chunk in self.pending:
-            self._doubt_leap(chunk)
+            self._doubt_before_end(chunk, newest.first)
             self._deliver(chunk)
         for run in candidates[:-1]:
             for row, chunk in run.rows:
+                # Ids only grow, or begin anew: one in between that is far ahead stands in no run.
+                row.reason = row.reason or (FAR if run.first > max(newest.first, LOWEST) else "")
                 self._doubt_stranger(row, run.server)
                 if chunk.counts:
                     self.facts.add_row(row)
@@ -2680,16 +2740,24 @@ class Ledger:
         for counts, rows in itertools.groupby(newest.rows, lambda item: item[1].counts):
             self._keep_rows(*(row for row, _ in rows), counts=counts)
         self.sessions.open.update(newest.sessions)
-        newest.rows, newest.sessions = [], {}
+        self._last_ids.clear()
+        self._last_ids.extend(row.number for row, _ in newest.rows)
+        newest.rows, newest.sessions, newest.lines = [], {}, CONFIRM
         self.runs, self._lines = [newest], 0
 
-    def _doubt_leap(self, chunk: Chunk) -> None:
-        """Doubt the logins behind a long step of the ids that nothing has borne out: the server has stopped since."""
+    def _doubt_before_end(self, chunk: Chunk, begin: int) -> None:
+        """Doubt what a chunk of the first run holds that nothing has borne out before another run began with an id.
+
+        These are ids behind a long step, all of a run of a few lines, and those that the other run is about to bear, if
+        it begins in the middle: they may have been claimed.
+        """
         run = self.runs[0]
-        if run.since_leap < CONFIRM:
-            chunk.doubts.update({number: FAR for number in chunk.ids if number >= run.leap})
-            for row in chunk.rows:
-                row.reason = row.reason or (FAR if row.number >= run.leap else "")
+        low = run.leap if run.since_leap < CONFIRM else sys.maxsize
+        low = 0 if run.first > LOWEST and run.lines < CONFIRM else low
+        claimed = range(begin, begin + REACH) if LOWEST < begin <= run.counter else ()
+        chunk.doubts.update({number: FAR for number in chunk.ids if number >= low or number in claimed})
+        for row in chunk.rows:
+            row.reason = row.reason or (FAR if row.number >= low or row.number in claimed else "")
 
     def _lose(self, numbers: Iterable[int]) -> None:
         """Count ids that no readable record will bear."""
@@ -2703,10 +2771,11 @@ class Ledger:
         self._lose(self.runs[0].close())
         self.sessions.forget()
         # Only ids that were borne count: a forger can push the counter, but not bear out what it passed.
-        counter = self.runs[0].counter - len(self.runs[0].missing)
+        counter, low = self.runs[0].counter - len(self.runs[0].missing), min(self._last_ids, default=0)
         while self.pending and self.pending[0].high + REACH < counter:
-            # Nor is a stamp of the future believed for long.
-            if self.pending[0].until + SLOW >= self.latest and self.pending[0].high + KEPT >= counter:
+            # No stamp of the future is believed for long, nor ids that only a forger may have borne.
+            passed = self.pending[0].high + REACH < low and self.pending[0].until + SLOW < self.latest
+            if not passed and self.pending[0].high + KEPT >= counter:
                 break
             self._deliver(self.pending.popleft())
 
@@ -2723,6 +2792,7 @@ class Ledger:
             self.facts.add_logins(names, instants)
             for row in self._odd_rows(chunk):
                 self.facts.add_row(row)
+                self._ended.pop(row.number, None)
         chunk.names, chunk.instants, chunk.ids, chunk.rows, chunk.numbers = [], [], [], [], set()
         chunk.doubts, chunk.high = {}, 0
 
@@ -2780,29 +2850,37 @@ class Ledger:
                 "refused": sorted(run.refused)[-REACH:],
                 "server": decoded(run.server),
                 "leap": [run.leap, run.since_leap],
+                "lines": run.lines,
                 "servers": {decoded(server): count for server, count in run.servers.items()},
             }
             for run in self.runs
         ]
         lost = sorted(self.lost.items())
-        return {"runs": runs, "lines": self._lines, "latest": self.latest, "alive": self._alive, "lost": lost}
+        rest = {"latest": self.latest, "alive": self._alive, "lost": lost, "plain": self.is_plain}
+        rest["last_ids"] = list(self._last_ids)
+        return {"runs": runs, "lines": self._lines, **rest}
 
     def restore(self, state: Mapping[str, Any], rows: Iterable[tuple[int, Row]], sessions: dict[int, Session]) -> None:
         """Go on from `state`, the rows that were not settled, and the open sessions."""
         for said in state["runs"]:
             run = Run(said["first"], said["server"].encode())
             run.counter, (run.leap, run.since_leap) = said["counter"], said["leap"]
+            run.lines = said.get("lines", CONFIRM)
             run.servers = Counter({server.encode(): count for server, count in said["servers"].items()})
             run.missing, run.early, run.refused = (set(said[key]) for key in ("missing", "early", "refused"))
             self.runs.append(run)
         self._lines, self.latest, self.sessions.open = state["lines"], state["latest"], sessions
         self._alive, self.lost = state["alive"], Counter(dict(state.get("lost", ())))
+        self.is_plain = state.get("plain", False)
+        self._last_ids.extend(state.get("last_ids", ()))
         of_first = []
         for place, row in rows:
             if row.reason.endswith(SO_FAR):
                 row.reason = ""
             if not place:
                 of_first.append(row)
+                if row.kind == "session end":
+                    self._ended[row.number] = row
                 continue
             self.runs[place].rows.append((row, Chunk(row.place[0], b"\n", [])))
             if row.kind == "login":
@@ -4224,8 +4302,11 @@ def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
     known = Sessions()
     for part, ledger in enumerate(ledgers):
         for number, name, instant in ledger.sessions.unknown_ends:
-            ended = known.end(number, name, instant, last.facts)
-            if not ended and all(earlier.may_be_open(number) for earlier in ledgers[:part]):
+            session = known.open.pop(number, None)
+            use = session.use(name, instant) if session else None
+            if use:
+                last.facts.add(*use, instant)
+            elif not session and all(earlier.may_be_open(number) for earlier in ledgers[:part]):
                 known.unknown_ends.append((number, name, instant))
         known.open.update(ledger.sessions.open)
     for ledger, after in zip(ledgers, ledgers[1:]):
@@ -4234,6 +4315,7 @@ def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
         last.lost.update(ledger.lost)
         last.restarts[:0] = ledger.restarts
         last.settings_changed |= ledger.settings_changed
+        last.is_plain |= ledger.is_plain
         last.unread_count += ledger.unread_count
         last.unread = [*ledger.unread, *last.unread][:3]
         last.sources.update(ledger.sources)
@@ -5147,9 +5229,9 @@ class _Assessment:
         else:
             rows, certain = self._rows(user, host, last)
             self.unmatched += not rows
-        if kind in ("imported", "earlier session"):
-            # The Go program also counted lines that were no logins; and the record of a session's end alone may be
-            # forged.
+        if kind in ("imported", "earlier session", "changed user", "proxied"):
+            # The Go program also counted lines that were no logins; and a record that is not that of a login may be
+            # forged: others bear its connection id as well.
             certain = False
         elif not certain:
             kind = f"possible {kind}"

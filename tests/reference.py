@@ -215,6 +215,7 @@ class Run:
     opening: list[bytes] = field(default_factory=list)  # server hosts of the first records
     leap: int = 0  # where the last long step of the ids went
     since_leap: int = CONFIRM  # lines that bear it out
+    lines: int = 0  # that bear its ids; CONFIRM if it was confirmed
 
     def fits(self, number: int) -> bool:
         """Tell whether an id can be one of this run's."""
@@ -239,6 +240,7 @@ class Run:
     def add(self, entry: Entry) -> None:
         """Take a line in; its id fits, or begins the run."""
         number = entry.number
+        self.lines += 1
         if number < self.first:
             self.early.add(number)
         elif number > self.counter:
@@ -382,9 +384,14 @@ class Reading:
         """Let the newest candidate be the run that is alive, if enough lines say so."""
         if self.doubtful < CONFIRM:
             return
-        for run in self.runs[:-1]:
+        newest = self.runs[-1]
+        for i, run in enumerate(self.runs[:-1]):
+            alone = run.first > LOWEST and (run.first > newest.first if i else run.lines < CONFIRM)
+            for entry in run.entries if alone else ():
+                entry.reason = entry.reason or FAR
             self.settled += run.settle(ended=True)
         del self.runs[:-1]
+        newest.lines = CONFIRM
         self.doubtful = 0
 
     def judge_for_now(self) -> None:

@@ -216,7 +216,7 @@ def test_22_a_refusal_in_doubt_is_shown_where_it_stands(site: Site) -> None:
 def test_22_another_server_host_between_two_starts_of_the_server(site: Site) -> None:
     pen = Pen(number=5000)
     site.write(pen.sessions(20))
-    for number in (300, 301, 302, *range(2, 30)):
+    for number in (300, 301, 302, *range(2000, 2030)):
         pen.instant += 1
         name, server = (VICTIM, b"other") if number == 301 else ((b"app", b"h"), SERVER)
         site.write(record(pen.instant, name, number, server=server))
@@ -409,6 +409,31 @@ def a_restart_behind_claimed_refusals(pen: Pen) -> bytes:
     return b"".join(b"".join(pen.refusal(text)) for text in (begin + b"z", name, name))
 
 
+def ids_claimed_behind_a_forged_one(pen: Pen) -> bytes:
+    """Claim more than a thousand ids behind a forged one, before its owner comes."""
+    forged = pen.number + 400
+    ahead = [number for number in range(pen.number + 60, forged + 1150) if number != forged]
+    claims = [claim(pen, *ahead[at : at + 5]) for at in range(0, 400, 5)]
+    claims += pen.forged_once(DEAD, forged)
+    return b"".join(claims + [claim(pen, *ahead[at : at + 5]) for at in range(400, len(ahead), 5)])
+
+
+def a_restart_behind_a_pushed_counter(pen: Pen) -> bytes:
+    """Push the counter so far that one's own ids, claimed before, are long past, and let ids begin anew."""
+    text = b"".join(claim(pen, *range(begin, begin + 5)) for begin in range(pen.number + 1, pen.number + 1651, 5))
+    for number in (4, 6, 8, 10, 12, 14):
+        forged = record(pen.instant + 1, DEAD if number == 4 else (b"", b""), number)
+        text += b"".join(pen.refusal(b"x\n" + "\u20ac".encode() * 43 + b",0\n" + forged + b"z"))
+    return text
+
+
+def a_far_id_behind_a_start(pen: Pen) -> bytes:
+    """Forge a login when the server has just been started again, as nothing shows yet which run is alive."""
+    pen.instant, pen.number = pen.instant + 60, FIRST_ID - 1
+    forged = record(pen.instant + 1, DEAD, 777_777)
+    return b"".join(pen.refusal(b"x\n" + "\u20ac".encode() * 43 + b",0\n" + forged + b"z"))
+
+
 @pytest.mark.parametrize(
     "attack",
     [
@@ -419,6 +444,9 @@ def a_restart_behind_claimed_refusals(pen: Pen) -> bytes:
         a_restart_behind_claimed_ids,
         a_restart_behind_forged_ends,
         a_restart_behind_claimed_refusals,
+        ids_claimed_behind_a_forged_one,
+        a_restart_behind_a_pushed_counter,
+        a_far_id_behind_a_start,
     ],
     ids=lambda attack: attack.__name__,
 )
@@ -430,6 +458,47 @@ def test_22_attacks_on_the_counter(site: Site, attack: Callable[[Pen], bytes]) -
     assert DEAD not in logins
     assert DEAD in suspects
     assert pen.truth.keys() <= {**logins, **suspects}.keys()
+
+
+@pytest.mark.parametrize("head", [b"Mar  2 08:00:30 h x: other,z", b"app: 20260302 08:00:30,other,z"])
+def test_22_the_records_of_a_forger_cannot_look_like_those_of_another_server(site: Site, head: bytes) -> None:
+    pen = Pen(number=300)
+    begun, own = pen.sessions(1200), pen.number + 1
+    hidden = b"".join(pen.refusal(b"x\n" + head))
+    site.write(begun + hidden + b"".join(pen.forged_once(DEAD, own)) + pen.sessions(3000))
+    site.collect("--server-host", "db01")
+    assert site.logins() == pen.truth
+    assert DEAD in site.suspects()
+
+
+def test_22_refused_logins_stop_no_run(site: Site) -> None:
+    pen = Pen(number=300)
+    site.write(pen.sessions(20))
+    for number in range(60):
+        site.write(b"".join(pen.refusal(b"x\nMar  2 08:00:30 h x: host%d,z" % (number % 2))))
+    far = record(pen.instant, DEAD, pen.number + 60).replace(stamp(pen.instant), b"99991231 23:59:59")
+    site.write(b"".join(pen.refusal("\u20ac".encode() * 44 + b",0\n" + far + stamp(pen.instant) + b",db01,z")))
+    site.write(pen.sessions(20))
+    site.collect("--time-location", "America/New_York", "--time-location-audit", "UTC")
+    assert site.logins() == pen.truth
+
+
+def test_22_what_names_another_session_is_not_certain(site: Site) -> None:
+    pen = Pen(number=300)
+    site.write(pen.sessions(1200))
+    begun = record(pen.instant - 7300, DEAD, pen.number + 300)
+    site.write(b"".join(pen.refusal("\u20ac".encode() * 44 + b",0\n" + begun + stamp(pen.instant) + b",db01,z")))
+    for name in (
+        b"dead,10.0.0.9,%d,0,DISCONNECT,,,0\nz" % (pen.number + 299),
+        b",10.0.0.9,1,0,CHANGEUSER,,,0\nz",
+        b"dead,10.0.0.9,1,0,DISCONNECT,,,0\nz",
+        b"x,h,1,0,CHANGE_USER,,`dead`@`%`,0\nz",
+    ):
+        site.write(b"".join(pen.refusal(name)))
+    site.write(pen.sessions(3000))
+    site.collect()
+    kinds = {kind for (kind,) in site.rows("SELECT kind FROM evidence WHERE CAST(user AS TEXT) = 'dead'")}
+    assert kinds == {"earlier session", "changed user"}  # possible use, see `test_other_kinds_of_use`
 
 
 NOT_INERT = (
