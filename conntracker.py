@@ -2192,15 +2192,16 @@ class Run:
 class Trial:
     """The ids of a chunk counted one by one, in the order of the log, on a copy of the first run.
 
-    `strays` do not fit, `twins` are ids that the run has borne already; on the `undecided` at the end the next lines
-    decide: they may be of another run.  `is_alive`: some line shows that the first run is.  `lines` counts those of
-    candidates since then, `ends` those of them that are not among the undecided.
+    `strays` do not fit, nor do `pieces`, which tell of nobody; `twins` are ids that the run has borne already; on the
+    `undecided` at the end the next lines decide: they may be of another run.  `is_alive`: some line shows that the
+    first run is.  `lines` counts those of candidates since then, `ends` those of them that are not among the undecided.
     """
 
     def __init__(self, runs: Sequence[Run], lines: int) -> None:
         self.run, self.candidates, self.lines = runs[0].copy(), runs[1:], lines
         self.strays: list[Event] = []
         self.undecided: list[Event] = []
+        self.pieces: list[Event] = []
         self.twins: set[int] = set()
         self.ends = 0
         self.is_alive = False
@@ -2223,10 +2224,12 @@ class Trial:
             return self._count_line()
         elif self._is_near(number, LEAP):
             return False
+        elif piece:
+            self.pieces.append(event)
+            if not run.had(number):
+                return True
         else:
             self.twins.add(number)
-            if piece and not run.had(number):
-                return True
         self._see_alive(number, refused=operation == b"FAILED_CONNECT")
         return True
 
@@ -2359,6 +2362,7 @@ class Ledger:
         cut = self.cutter.cut(chunk)
         if cut is None:
             return False
+        pieces = cut.pieces
         undecided: list[Row] = []
         if not self._join_at_once(chunk, cut):
             joined = self._join_in_order(chunk, cut)
@@ -2366,7 +2370,7 @@ class Ledger:
                 return False
             cut, undecided = joined
         self.cutter.fill(chunk, cut)
-        self._lose(number for number in cut.pieces)
+        self._lose(pieces)
         self._last_ids.extend(cut.logins.ids[-LAST:] + cut.refused[-LAST:])
         chunk.opened -= chunk.doubts.keys()
         chunk.until = chunk.until or self.latest
@@ -2415,18 +2419,19 @@ class Ledger:
             return None
         apart = [*trial.strays, *trial.undecided]
         rows = [*filter(None, (self._row_at(chunk, event) for event in apart))]
-        cut = cut.without(events, {start for start, *_ in apart})
+        cut = cut.without(events, {start for start, *_ in [*apart, *trial.pieces]})
         if len(rows) < len(apart) or not self.cutter.is_in_order(cut.logins):
             return None
         if trial.is_alive:
             self._refute(0)
         self.runs[0] = trial.run
-        self._last_ids.extend(row.number for row in rows[-LAST:] if trial.run.had(row.number))
+        numbers = [number for _, number, _, _ in [*apart, *trial.pieces]]
+        self._last_ids.extend(number for number in numbers[-LAST:] if trial.run.had(number))
         chunk.numbers = set(cut.ids)
         strays, undecided = rows[: len(trial.strays)], rows[len(trial.strays) :]
-        again = chunk.numbers.intersection(row.number for row in strays)
+        again = chunk.numbers.intersection(numbers)
         chunk.doubts = dict.fromkeys(trial.twins | again, TWICE)
-        for number in trial.twins:
+        for number in trial.twins.union(number for _, number, _, _ in trial.pieces):
             self._doubt_twin(number, 0)
         for row in strays:
             row.reason = TWICE if self._doubt_twin(row.number, 0) or row.number in again else FAR
@@ -2602,8 +2607,7 @@ class Ledger:
     def _enter(self, chunk: Chunk, row: Row) -> None:
         """Count the id of a login or a refusal, and keep the row with the run that it joins."""
         number, depth = row.number, self._find_run(row.number)
-        if self.runs and self.runs[0].had(number):
-            self._last_ids.append(number)
+        self._note_id(number, depth)
         # The program's own login is sure, whatever the ids say: one below those of the log is of another run.
         sure = row.kind == "login" and number == self.own and row.name == self.own_name
         if sure and self.runs and number < self.runs[0].first:
@@ -2632,7 +2636,6 @@ class Ledger:
         if not depth:
             chunk.high = max(chunk.high, number)
             self._alive = row.instant
-            self._last_ids.append(number)
             self._keep(chunk, row)
         else:
             run.rows.append((row, chunk))
@@ -2645,19 +2648,23 @@ class Ledger:
                 return depth
         return None
 
+    def _note_id(self, number: int, depth: Optional[int]) -> None:
+        """Note an id of the first run: one that joins it, or that it has had."""
+        if depth == 0 or (self.runs and self.runs[0].had(number)):
+            self._last_ids.append(number)
+
     def _enter_piece(self, chunk: Chunk, number: int) -> None:
         """Count the id of a piece; it begins and confirms nothing, as a name can hold many."""
         depth = self._find_run(number)
+        self._note_id(number, depth)
         if depth is None:
             self._doubt_twin(number, len(self.runs))
-            self._last_ids.append(number)
             self._see_alive(number, refused=True, piece=True)
             return
         self.runs[depth].join(number)
         self.runs[depth].refused.add(number)
         self._refute(depth)
         if not depth:
-            self._last_ids.append(number)
             chunk.numbers.add(number)
             chunk.high = max(chunk.high, number)
 

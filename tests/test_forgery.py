@@ -77,6 +77,15 @@ def test_22_a_stamp_of_the_future_keeps_little_unsettled(site: Site) -> None:
     assert site.rows("SELECT count(*) FROM recent")[0][0] < 12_000
 
 
+def test_22_a_piece_of_a_name_with_an_id_far_ahead_keeps_little_unsettled(site: Site) -> None:
+    pen = Pen(number=3000)
+    site.write(pen.sessions(2000) + b"".join(pen.refusal(b"x,h\n,,4000000000,0,FAILED_CONNECT,,,1\nz")))
+    site.write(pen.sessions(15_000))
+    site.collect()
+    assert site.logins() == pen.truth
+    assert site.rows("SELECT count(*) FROM recent")[0][0] < 12_000
+
+
 def test_22_an_id_far_below_the_first_one_is_not_believed(site: Site) -> None:
     pen = Pen(number=300)
     site.write(pen.sessions(5))
