@@ -43,6 +43,7 @@ import glob
 import importlib
 import itertools
 import json
+import operator
 import os
 import re
 import shutil
@@ -920,46 +921,27 @@ def decoded(name: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
-class PlainRecords(NamedTuple):
-    """What matches the records with plain names, at the speed of C; what it does not match goes through `read_line`.
+def plain_record(width: int, glue: bytes, *, ports: bool) -> "re.Pattern[bytes]":
+    """Return what matches a record with plain names, for a length of stamps and what stands between them and the user.
 
-    `login` and `refusal` have groups for stamp, b"user,host", id, return code and, where the session's end is the next
-    record, the stamp of that.  `end` matches the other ends of sessions, with groups for stamp, name and id; `event`
-    all of them one by one, with groups for id and operation.
-    """
-
-    login: "re.Pattern[bytes]"
-    refusal: "re.Pattern[bytes]"
-    end: "re.Pattern[bytes]"
-    event: "re.Pattern[bytes]"
-
-
-def plain_records(width: int, glue: bytes, *, ports: bool) -> PlainRecords:
-    """Return the patterns for a length of stamps and what stands between them and the user.
-
-    `ports`: hosts are logged with a port.
+    `ports`: hosts are logged with a port.  The groups are stamp, b"user,host", id, b"CONNECT" of a login, the return
+    code of a refusal (neither is that of the end of a session), and the stamp of the session's end, if that is the
+    next record.
 
     `[^,]*+` never gives back what it took, which is faster.  Python before 3.11 does not know it; `[^,]*` matches the
     same.  Python before 3.11.5 gets it wrong for groups (https://github.com/python/cpython/issues/106052).
     """
     port = rb"(?::[0-9]++)?" if ports else b""
     host = rb"[^,:]*+" if ports else rb"[^,]*+"
-    glue = re.escape(glue)
-    head = rb"\n(.{%d})%b" % (width, glue)
+    head = rb"\n(.{%d})%b" % (width, re.escape(glue))
     names = rb"[^,\n]*+,[^,\n]*+,"  # database and object
     more = rb"(?:,(?:[^0-9,'\n][^,'\n]*+)?)?"  # the 11th field
-    number = rb"%b,([1-9][0-9]*+),0," % port
-    begin = rb"%b([^,]*+,%b)%b" % (head, host, number)
-    its_end = rb"%b(?:%b\2%b,\3,0,DISCONNECT,%b0%b)?(?=\n)" % (more, head, port, names, more)
-    patterns: Iterable[bytes] = (
-        begin + rb"CONNECT,%b(0)" % names + its_end,
-        begin + rb"FAILED_CONNECT,%b([0-9]++)" % names + its_end,
-        begin + rb"DISCONNECT,%b0%b(?=\n)" % (names, more),
-        rb"\n.{%d}%b[^,]*+,%b%b(CONNECT|FAILED_CONNECT|DISCONNECT)," % (width, glue, host, number),
-    )
+    kinds = rb"(?:(?:(CONNECT)|DISCONNECT),%b0|FAILED_CONNECT,%b([0-9]++))%b" % (names, names, more)
+    its_end = rb"(?:%b\2%b,\3,0,DISCONNECT,%b0%b)?" % (head, port, names, more)
+    pattern = rb"%b([^,]*+,%b)%b,([1-9][0-9]*+),0,%b%b(?=\n)" % (head, host, port, kinds, its_end)
     if sys.version_info < (3, 11):
-        patterns = (re.sub(rb"(?<=[*+?}])\+", b"", pattern) for pattern in patterns)
-    return PlainRecords(*(re.compile(pattern, re.DOTALL) for pattern in patterns))
+        pattern = re.sub(rb"(?<=[*+?}])\+", b"", pattern)
+    return re.compile(pattern, re.DOTALL)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1494,12 +1476,9 @@ def _not_found(lost: list[Known], files: list[LogFile]) -> Iterator[Gap]:
 # ---------------------------------------------------------------------------------------------------------------------
 #
 # A chunk is some 64 KB of whole lines.  Where connections are rare among queries, only the lines with a mark are
-# kept, and several stretches make one chunk.  Three patterns cut the records with plain names out of it as columns;
-# whatever is left over and has a mark is read line by line.  Larger chunks would leave the processor's cache.
+# kept, and several stretches make one chunk.  One pattern cuts the records with plain names out of it as columns; the
+# strict grammar reads what is left over and has a mark.  Larger chunks would leave the processor's cache.
 
-# A chunk that cannot be added to the ledger whole is added in parts of so many bytes, and those of them that cannot be
-# added whole either, line by line.
-SMALL = 4096
 # Bytes read at once, and of a chunk.
 BLOCK = 256 * 1024
 CHUNK = 64 * 1024
@@ -1507,32 +1486,34 @@ CHUNK = 64 * 1024
 DENSE = 1.0
 # Names in memory before they are handed on.
 MANY_NAMES = 50_000
+# The id of a login or a refusal.
+_BORNE = re.compile(rb"\n.*,(-?[0-9]+),0,(?:FAILED_)?CONNECT,")
 # Of a longer line only the last bytes are looked at, as no record of a connection is that long: it has four names.
 LONGEST_RECORD = 8 * 1024
 
 
 class Row:
-    """One login, refusal or proxied login: `kind` is the kind of evidence, `reason` why it is suspect, if it is.
+    """One login, refusal or proxied login: `kind` is the kind of evidence, `reason` why it is suspect, if it is."""
 
-    `place` is the path of its file and the offset of its line.
-    """
+    __slots__ = ("chunk", "instant", "kind", "name", "number", "reason", "server")
 
-    __slots__ = ("instant", "kind", "name", "number", "place", "reason", "server")
+    def __init__(self, kind: str, number: int, instant: int, name: bytes, server: bytes, chunk: "Chunk") -> None:
+        self.kind, self.number, self.instant, self.name, self.server = kind, number, instant, name, server
+        self.chunk, self.reason = chunk, ""
 
-    def __init__(
-        self, kind: str, number: int, instant: int, names: tuple[bytes, bytes], place: tuple[str, int]
-    ) -> None:
-        self.kind, self.number, self.instant, self.place, self.reason = kind, number, instant, place, ""
-        self.name, self.server = names
+    @property
+    def place(self) -> tuple[str, int]:
+        """The path of its file, and the offset of its line."""
+        return self.chunk.path, self.chunk.offset(self.chunk.find(self.number, self.name))
 
 
 class Chunk:
     """Lines of a log, behind a line end; `offsets` are those of the lines kept, or that of the first of all of them.
 
-    `names`, `instants` and `ids` are columns of logins, in the order of time; `rows` are the logins that were read one
-    by one, and refusals that prove use.  `doubts` tells which ids are suspect and why.  `counts` is False for lines
-    that another process counts and that are only context here.  `high` is the highest id, `until` the instant of the
-    last record.
+    `names`, `instants` and `ids` are columns of logins, in the order of time; `rows` are those that were added one by
+    one, and what else proves use.  `numbers` are all ids that its records bear, while it is not settled, `high` is the
+    highest one; `doubts` tells which are suspect and why.  `until` is the instant of the last record.  `counts` is
+    False for lines that another process counts, and that are only context here.
     """
 
     def __init__(self, path: str, text: bytes, offsets: "Union[int, list[int]]", *, counts: bool = True) -> None:
@@ -1541,51 +1522,47 @@ class Chunk:
         self.names: list[bytes] = []
         self.instants: list[int] = []
         self.ids: list[int] = []
-        self.refused: set[int] = set()
-        self.numbers: set[int] = set()  # all ids that its records bear, while it is not settled
-        self.opened: set[int] = set()  # ids whose session does not end with the next record
-        self.ended: dict[int, tuple[bytes, bytes]] = {}  # stamps and names of the other ends, by id
         self.rows: list[Row] = []
+        self.numbers: set[int] = set()
         self.doubts: dict[int, str] = {}
         self.high, self.until = 0, 0
 
-    def parts(self, size: int) -> "Iterator[Chunk]":
-        """Yield the lines as chunks of about `size` bytes."""
-        offsets, line = self.offsets, 0
-        for at, text in pieces(self.text, size):
-            if isinstance(offsets, list):
-                count = text.count(b"\n") - 1
-                yield Chunk(self.path, text, offsets[line : line + count], counts=self.counts)
-                line += count
-            else:
-                yield Chunk(self.path, text, offsets + at, counts=self.counts)
+    def find(self, number: int, name: bytes) -> int:
+        """Return where the line end before a login or refusal stands in the text, 0 if that is not found."""
+        starts = self._starts.get(number, [0])
+        user = name.rpartition(b",")[0]
+        return next(
+            (start for start in starts if user in self.text[start : self.text.find(b"\n", start + 1)]), starts[0]
+        )
 
-    def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the lines with a mark and their offsets in the log."""
-        offsets = self.offsets
-        if isinstance(offsets, list):
-            yield from zip(offsets, self.text[1:].split(b"\n"))
-            return
-        at = offsets
-        for line in self.text[1:].split(b"\n"):
-            if CONNECT_MARK in line or CHANGE_MARK in line or _tells_setting(line):
-                yield at, line
-            at += len(line) + 1
-
-    def place(self, start: int) -> tuple[str, int]:
-        """Return the path, and the offset of the line whose line end before it stands at `start` in the text."""
-        offsets = self.offsets
-        return self.path, offsets[self.text.count(b"\n", 0, start)] if isinstance(offsets, list) else offsets + start
-
-    def places(self) -> dict[int, list[int]]:
-        """Return the offsets of the lines of logins by their ids."""
+    @functools.cached_property
+    def _starts(self) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
-        for offset, line in self.lines():
-            head, mark, _ = line.rpartition(LOGIN_MARK)
-            raw = head.rpartition(b",")[2]
-            if mark and raw.isdigit():
-                found.setdefault(int(raw), []).append(offset)
+        for match in _BORNE.finditer(self.text):
+            found.setdefault(int(match[1]) % (1 << 32), []).append(match.start())
         return found
+
+    def offset(self, start: int) -> int:
+        """Return the offset in the log of the line behind the line end at `start` in the text."""
+        return self.offsets + start if isinstance(self.offsets, int) else self._offsets[start]
+
+    @functools.cached_property
+    def _offsets(self) -> dict[int, int]:
+        ends = itertools.accumulate(len(line) + 1 for line in self.text[1:].split(b"\n"))
+        return dict(zip(itertools.chain([0], ends), self.offsets))  # type: ignore[arg-type]
+
+    def sort(self) -> None:
+        """Sort the columns by time, if a stamp is not in order."""
+        if sorted(self.instants) != self.instants:
+            rows = sorted(zip(self.instants, self.names, self.ids), key=lambda row: row[0])
+            self.instants, self.names, self.ids = map(list, zip(*rows))
+
+    def logins(self) -> Iterator[Row]:
+        """Yield the columns' logins, with what is known against them."""
+        for name, instant, number in zip(self.names, self.instants, self.ids):
+            row = Row("login", number, instant, name, self.server, self)
+            row.reason = self.doubts.get(number, "")
+            yield row
 
 
 def _tells_setting(text: bytes) -> bool:
@@ -1689,155 +1666,136 @@ def texts_of(file: "LogFile", start: int, end: int) -> Iterator[tuple[int, bytes
         file.read_to = position
 
 
-class Columns(NamedTuple):
-    """Plain logins or refusals of a chunk; `ends` are the stamps of the ends of sessions that are the next record."""
+class Records(NamedTuple):
+    """Lines about connections as columns, in the order of the log.
+
+    A record with plain names says what the groups of `plain_record` do; its instant is 0 if its stamp is no time.
+    Any other line stands in `odd`, with what the strict grammar says of it.
+    """
 
     instants: list[int]
     names: list[bytes]
     ids: list[int]
-    codes: list[bytes]
+    login: list[Optional[bytes]]
+    code: list[Optional[bytes]]
     ends: list[Optional[bytes]]
+    odd: list[Optional[tuple[bytes, Optional[Line]]]]
 
-    def only(self, wanted: Sequence[Any]) -> "Columns":
-        """Return the wanted rows alone."""
-        return Columns(*([*itertools.compress(column, wanted)] for column in self))  # type: ignore[arg-type]
+    def between(self, start: int, end: Optional[int]) -> "Records":
+        """Return a stretch of them."""
+        return Records(*(column[start:end] for column in self))  # type: ignore[arg-type]
+
+    def only(self, wanted: Iterable[Any]) -> "Records":
+        """Return the wanted ones alone."""
+        chosen = [*map(bool, wanted)]
+        return Records(*([*itertools.compress(column, chosen)] for column in self))  # type: ignore[arg-type]
+
+    def borne(self) -> list[int]:
+        """Return the ids of the logins and refusals."""
+        if None not in self.login:
+            return self.ids
+        return [*itertools.compress(self.ids, self.login), *itertools.compress(self.ids, self.code)]
+
+    def logins(self) -> "Records":
+        """Return the logins alone."""
+        return self.only(self.login) if None in self.login else self
+
+    def refusals(self) -> "Records":
+        """Return the refusals alone."""
+        return self.only(self.code) if any(self.code) else _NO_RECORDS
+
+    def others(self) -> "Records":
+        """Return the ends of sessions that did not begin with the record before."""
+        if None not in self.login:
+            return _NO_RECORDS
+        return self.only(not (login or code) for login, code in zip(self.login, self.code))
+
+    def insert(self, at: int, *values: Any) -> None:
+        """Insert one of them."""
+        for column, value in zip(self, values):
+            column.insert(at, value)  # type: ignore[attr-defined]
 
 
-# A record in its place: where the line end before it stands in the text, its id, its operation, and what it says if
-# it was read by itself.
-Event = tuple[int, int, bytes, Optional[Line]]
-
-
-class Cut(NamedTuple):
-    """What was cut out of a chunk, in the order of the log.
-
-    `ends` are id, stamp and name of the other ends of sessions, `odd` the lines that were read by themselves, and
-    what they say: logins, refusals and ends with odd names, or pieces of refusals and ends.
-    """
-
-    logins: Columns
-    refusals: Columns
-    ends: list[tuple[int, bytes, bytes]]
-    odd: list[tuple[bytes, Line]]
-
-    @property
-    def ids(self) -> list[int]:
-        """The ids that are borne."""
-        return [*self.logins.ids, *self.refused, *(line.number for _, line in self.odd if line.is_login)]
-
-    @property
-    def pieces(self) -> list[int]:
-        """Those of pieces; where a line has no comma, the one before it is cut out with it."""
-        odd = [line.number for _, line in self.odd if line.stamp is None and line.operation == b"FAILED_CONNECT"]
-        if b"\n" not in b"".join(self.refusals.names):
-            return odd
-        return odd + [number for number, name in zip(self.refusals.ids, self.refusals.names) if b"\n" in name]
-
-    @property
-    def refused(self) -> list[int]:
-        """Those of refused connections, and of pieces."""
-        return self.refusals.ids + [line.number for _, line in self.odd if line.operation == b"FAILED_CONNECT"]
-
-    def without(self, events: Iterable[Event], starts: Collection[int]) -> "Cut":
-        """Return it without the records in some places; `events` are all of its own."""
-        kept: dict[bytes, list[bool]] = {b"CONNECT": [], b"FAILED_CONNECT": [], b"DISCONNECT": []}
-        odd_kept: list[bool] = []
-        for start, _, operation, line in events:
-            (odd_kept if line else kept[operation]).append(start not in starts)
-        logins, refusals = self.logins.only(kept[b"CONNECT"]), self.refusals.only(kept[b"FAILED_CONNECT"])
-        return self._replace(logins=logins, refusals=refusals, odd=[*itertools.compress(self.odd, odd_kept)])
+_NO_RECORDS = Records([], [], [], [], [], [], [])
 
 
 class Cutter:
-    """Cuts the records with plain names out of the chunks of a log, as columns, and puts these into the chunks."""
+    """Cuts the lines about connections out of a log, and those records of its server that have plain names at once."""
 
     def __init__(self, clock: Clock, ours: frozenset[bytes], ident: bytes) -> None:
         self.clock, self.ours, self.ident = clock, ours, ident
+        self.server = b""
+        self.head_ident = b""  # syslog's identifier in the records that the pattern matches
+        self._pattern: Optional[re.Pattern[bytes]] = None
+        self._pattern_for: tuple[int, bytes, bool] = (0, b"", False)
         self._plain: set[bytes] = set()
         self._cleaned: dict[bytes, bytes] = {}  # names with a port, as logged
         self._ports = False
-        self._patterns: Optional[PlainRecords] = None
-        self.head_ident = b""  # syslog's identifier in the records that the patterns match
-        self._patterns_for: tuple[int, bytes, bool] = (0, b"", False)
-        self._server = b""
 
-    def cut(self, chunk: Chunk) -> Optional[Cut]:
-        """Return the records of the chunk's server; None where lines must be read one by one."""
-        self._look_at_head(chunk)
-        if self._patterns is None:
-            return None
-        rest, logins = self._columns(self._patterns.login, chunk.text)
-        rest, refusals = self._columns(self._patterns.refusal, rest)
-        left = self._patterns.end.split(rest)
-        ended_names = left[2::4]
-        odd = self._odd_lines(b"".join(left[::4]), chunk.server)
-        if odd is None or not self._are_plain(logins.names, ended_names):
-            return None
-        if self._cleaned:
-            clean = self._cleaned
-            logins = logins._replace(names=[clean.get(name, name) for name in logins.names])
-            ended_names = [clean.get(name, name) for name in ended_names]
-        return Cut(logins, refusals, [*zip(map(int, left[3::4]), left[1::4], ended_names)], odd)
-
-    def events(self, text: bytes, cut: Cut) -> Optional[list[Event]]:
-        """Return what was cut out of a text in the order of the text; None if that cannot be told."""
-        matches = self._patterns.event.finditer(text) if self._patterns else ()
-        found: list[Event] = [(match.start(), int(match[1]), match[2], None) for match in matches]
-        if cut.odd:
-            at, odd = -1, {}
-            for raw, odd_line in cut.odd:
-                at = text.find(b"\n%b\n" % raw, at + 1)
-                odd[at] = at, odd_line.number, odd_line.operation, odd_line
-            found = sorted(
-                [event for event in found if event[0] not in odd] + [*odd.values()], key=lambda event: event[0]
-            )
-        plain: dict[bytes, list[int]] = {b"CONNECT": [], b"FAILED_CONNECT": [], b"DISCONNECT": []}
-        for _, number, operation, line in found:
-            if line is None:
-                plain[operation].append(number)
-        ended_next = sum(end is not None for part in cut[:2] for end in part.ends)
-        complete = plain[b"CONNECT"] == cut.logins.ids and plain[b"FAILED_CONNECT"] == cut.refusals.ids
-        return found if complete and len(plain[b"DISCONNECT"]) == len(cut.ends) + ended_next else None
+    def cut(self, text: bytes, server: bytes) -> Records:
+        """Return the lines about connections in a text; `server` is the one whose records are many."""
+        self._look_at_head(text, server)
+        parts = self._pattern.split(text) if self._pattern else [text]
+        records = self._plain_records(parts)
+        if records is None:  # a line end in a name, or more must be known of the stamps than they say
+            parts, records = [text], Records([], [], [], [], [], [], [])
+        rest = b"".join(parts[::7])
+        if CONNECT_MARK in rest or CHANGE_MARK in rest or _tells_setting(rest):
+            between = parts[::7]
+            for at in range(len(between) - 1, -1, -1):
+                if len(between[at]) > 1:
+                    self._insert_odd(records, at, between[at])
+        return records
 
     def is_ours(self, line: Line) -> bool:
         """Return whether a record that came by syslog is our server's: there others may write."""
         return (not self.ours or line.server in self.ours) and self.ident in (b"", line.ident)
 
-    def _look_at_head(self, chunk: Chunk) -> None:
-        """Find how the records of the chunk's server begin: as its first one does, or the last one found."""
-        if chunk.server != self._server:
-            self._server, self._patterns, self._patterns_for = chunk.server, None, (0, b"", False)
-        at = max(chunk.text.find(CONNECT_MARK), 0)
-        text = chunk.text[chunk.text.rfind(b"\n", 0, at) + 1 : chunk.text.find(b"\n", at)]
-        line = read_line(text, self.clock)
-        if not line or not line.stamp or line.server != chunk.server or not text.startswith(line.stamp):
+    def _look_at_head(self, text: bytes, server: bytes) -> None:
+        """Find how the records of the server begin: as the first one does, or the last one found."""
+        if server != self.server:
+            self.server, self._pattern, self._pattern_for = server, None, (0, b"", False)
+        at = max(text.find(CONNECT_MARK), 0)
+        first = text[text.rfind(b"\n", 0, at) + 1 : text.find(b"\n", at)]
+        line = read_line(first, self.clock)
+        if not line or not line.stamp or line.server != server or not first.startswith(line.stamp):
             return
         if line.ident and not self.is_ours(line):
             return
-        glue = b"".join(text[len(line.stamp) :].partition(line.server + b",")[:2])
+        glue = b"".join(first[len(line.stamp) :].partition(server + b",")[:2])
         self.head_ident = line.ident
-        if self._patterns_for != (len(line.stamp), glue, self._ports):
-            self._patterns_for = len(line.stamp), glue, self._ports
-            self._patterns = plain_records(len(line.stamp), glue, ports=self._ports)
+        if self._pattern_for != (len(line.stamp), glue, self._ports):
+            self._pattern_for = len(line.stamp), glue, self._ports
+            self._pattern = plain_record(len(line.stamp), glue, ports=self._ports)
 
-    def _columns(self, pattern: "re.Pattern[bytes]", text: bytes) -> tuple[bytes, Columns]:
-        """Cut the records that a pattern matches out of a text; return the rest and them."""
-        cut = pattern.split(text)
+    def _plain_records(self, parts: list[Any]) -> Optional[Records]:
+        stamps, names, numbers, login, code, ends = (parts[group::7] for group in range(1, 7))
+        if not self._are_plain(names, code):
+            return None
+        if self._cleaned:
+            names = [self._cleaned.get(name, name) for name in names]
         try:
-            instants = [*map(self.clock.__getitem__, cut[1::6])]
-        except KeyError:  # a stamp is no time: what it stands before is left over
-            cut, at = [], 0
-            for match in pattern.finditer(text):
-                if self.clock.find(match[1]) is not None:
-                    cut += [text[at : match.start()], *match.groups()]
-                    at = match.end()
-            cut.append(text[at:])
-            instants = [*map(self.clock.__getitem__, cut[1::6])]
-        return b"".join(cut[::6]), Columns(instants, cut[2::6], [*map(int, cut[3::6])], cut[4::6], cut[5::6])
+            instants = [*map(self.clock.__getitem__, stamps)]
+        except KeyError:  # a stamp is no time
+            instants = [self.clock.find(stamp) or 0 for stamp in stamps]
+            if any(itertools.compress(login, map(operator.not_, instants))):
+                return None
+        times = [*filter(None, instants)] if 0 in instants else instants
+        if times and self.clock.repeats(min(times), max(times)):
+            return None
+        return Records(instants, names, [*map(int, numbers)], login, code, ends, [None] * len(names))
 
-    def _are_plain(self, *names: list[bytes]) -> bool:
-        """Look at names not met before; False if one holds what no plain name holds."""
-        fresh = set(itertools.chain(*names)).difference(self._plain)
+    def _are_plain(self, names: list[bytes], codes: list[Optional[bytes]]) -> bool:
+        """Look at names not met before; False if one holds what no plain name holds.
+
+        Of refused ones, which may be many, only those matter that prove use; but a line end makes two lines of any.
+        """
+        fresh = set(names)
+        if any(codes):
+            if b"\n" in b"".join(names):
+                return False
+            fresh = {name for name, code in zip(names, codes) if code is None or code in PASSWORD_WAS_RIGHT}
+        fresh = fresh.difference(self._plain)
         for name in fresh:
             host = name.rpartition(b",")[2]
             if b"\n" in name or b"\0" in name or b" " in host:
@@ -1851,87 +1809,20 @@ class Cutter:
         self._plain |= fresh
         return True
 
-    def _odd_lines(self, rest: bytes, server: bytes) -> Optional[list[tuple[bytes, Line]]]:
-        """Read what the patterns leave over; None if it says more than who came and went."""
-        if CHANGE_MARK in rest or _tells_setting(rest):
-            return None
-        odd = []
-        for text in rest.split(b"\n"):
-            if CONNECT_MARK not in text or is_plain_query(text):
+    def _insert_odd(self, records: Records, at: int, text: bytes) -> None:
+        """Insert the lines that stand before a record; those that tell the same as it does, as such."""
+        for raw in reversed(text.split(b"\n")):
+            if not (CONNECT_MARK in raw or CHANGE_MARK in raw or _tells_setting(raw)):
                 continue
-            line = read_line(text, self.clock)
-            if line is None:
-                return None
-            if line.stamp is None:
-                simple = line.operation in (b"FAILED_CONNECT", b"DISCONNECT") and LOGIN_MARK not in text
-            elif line.ident and not self.is_ours(line):
-                if not self.head_ident:  # a name can look like another server's record, see `Ledger.is_plain`
-                    return None
-                continue
-            else:
-                simple = line.operation == b"DISCONNECT" or line.is_login or line.operation == b"FAILED_CONNECT"
-                simple = simple and (line.server, line.ident) == (server, self.head_ident)
-                simple = simple and b"%d" % line.code not in PASSWORD_WAS_RIGHT
-            if not simple:
-                return None
-            odd.append((text, line))
-        return odd
-
-    def is_in_order(self, logins: Columns) -> bool:
-        """Return whether the logins' stamps alone tell their order: local time does not repeat an hour among them."""
-        ordered = sorted(logins.instants)  # in no time, as they nearly always are
-        return not ordered or not self.clock.repeats(ordered[0], ordered[-1])
-
-    def fill(self, chunk: Chunk, cut: Cut) -> None:
-        """Put what was cut out into its chunk."""
-        logins, refusals, ends, odd = cut
-        chunk.instants, chunk.names, chunk.ids = logins.instants, logins.names, logins.ids
-        chunk.refused = set(refusals.ids)
-        chunk.ended = {number: (stamp, name) for number, stamp, name in ends}
-        chunk.until = max(logins.instants[-1:] + refusals.instants[-1:], default=0)
-        self._follow_sessions(chunk, logins, refusals)
-        if not PASSWORD_WAS_RIGHT.keys().isdisjoint(refusals.codes):
-            for instant, name, number, code, _ in zip(*refusals):
-                kind = kind_of(name, code)
-                if kind != "line":
-                    start = chunk.text.find(b",%d,0,FAILED_CONNECT," % number)
-                    place = chunk.place(chunk.text.rfind(b"\n", 0, start))
-                    chunk.rows.append(Row(kind, number, instant, (name, chunk.server), place))
-        if sorted(chunk.instants) != chunk.instants:
-            rows = sorted(zip(chunk.instants, chunk.names, chunk.ids), key=lambda row: row[0])
-            chunk.instants, chunk.names, chunk.ids = map(list, zip(*rows))
-        for _, line in odd:
-            self._fill_odd(chunk, line)
-
-    def _follow_sessions(self, chunk: Chunk, logins: Columns, refusals: Columns) -> None:
-        """Note which sessions outlast their next record; all of them where some may have lasted long."""
-        if logins.instants and chunk.until - logins.instants[0] > HOUR:
-            chunk.opened = chunk.refused.union(logins.ids)
-            for part in (logins, refusals):
-                ended = zip(part.ids, part.ends, part.names)
-                chunk.ended.update((number, (end, name)) for number, end, name in ended if end)
-        elif None in logins.ends or None in refusals.ends:
-            chunk.opened = {n for part in (logins, refusals) for n, end in zip(part.ids, part.ends) if end is None}
-
-    def _fill_odd(self, chunk: Chunk, line: Line) -> None:
-        """Put a line that was read by itself into its chunk; a piece tells nothing but its id."""
-        number = line.number
-        if line.operation == b"FAILED_CONNECT":
-            chunk.refused.add(number)
-            chunk.opened.add(number)
-        elif line.stamp is None:
-            if number in chunk.refused:
-                chunk.opened.discard(number)
-            elif number not in chunk.opened:
-                chunk.ended.setdefault(number, (b"", b""))
-        elif line.operation == b"DISCONNECT":
-            chunk.ended[number] = line.stamp, line.name
-        else:
-            at = bisect.bisect_right(chunk.instants, self.clock[line.stamp])
-            chunk.instants.insert(at, self.clock[line.stamp])
-            chunk.names.insert(at, line.name)
-            chunk.ids.insert(at, number)
-            chunk.opened.add(number)
+            line = read_line(raw, self.clock)
+            if line and line.stamp and (line.server, line.ident) == (self.server, self.head_ident):
+                instant, login = self.clock[line.stamp], line.operation if line.is_login else None
+                code = b"%d" % line.code if line.operation == b"FAILED_CONNECT" else None
+                is_end = line.operation == b"DISCONNECT"
+                if (login or code or is_end) and not self.clock.repeats(instant, instant):
+                    records.insert(at, instant, line.name, line.number, login, code, None, None)
+                    continue
+            records.insert(at, 0, b"", 0, None, None, None, (raw, line))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1959,6 +1850,8 @@ KEPT = 10_000
 # Nor before so many lines in a row have borne ids that are as far past it: a forger can claim those to come, but the
 # server writes his own one behind each of his names, which hold a few claims.
 LAST = 100
+# So few lines of a chunk are added one by one.
+FEW_LINES = 16
 # Lines that confirm a candidate.
 CONFIRM = 5
 # A step of more ids is not believed at the end of the log until CONFIRM lines have followed it.
@@ -1983,12 +1876,6 @@ TORN = "it is glued to a torn record, or breaks off"
 SO_FAR = ", so far"
 DAMAGED = "its log is damaged behind it"
 UNSEEN = "it is proxied, with no login of its connection beside it"
-
-
-def _row_of(line: Line, instant: int, place: tuple[str, int]) -> Row:
-    """Return the row of a login or a refusal."""
-    kind = "login" if line.is_login else kind_of(line.name, b"%d" % line.code)
-    return Row(kind, line.number, instant, (line.name, line.server), place)
 
 
 class Facts:
@@ -2032,7 +1919,7 @@ class Facts:
 
     def add_row(self, row: Row) -> None:
         """Add a row that is settled, or its suspicion; a mere line is evidence of nothing."""
-        if row.kind == "line":
+        if row.kind == "line" or not row.chunk.counts:
             return
         if row.reason:
             self.doubt(row.name, row.instant, *row.place, row.reason)
@@ -2096,8 +1983,8 @@ class Run:
         self.server = server
         self.lines = 1  # that have borne its ids, CONFIRM if it was confirmed
         self.leap, self.since_leap = 0, CONFIRM  # the id after the last long step, and the lines since then
-        self.servers: Counter[bytes] = Counter()  # server hosts of the first records
-        self.rows: list[tuple[Row, Chunk]] = []
+        self.servers: dict[bytes, int] = {}  # server hosts of the first records, and how many name them
+        self.rows: list[Row] = []
         self.sessions: dict[int, Session] = {}
 
     def fits(self, number: int, reach: int) -> bool:
@@ -2138,13 +2025,6 @@ class Run:
     def bear_out(self, number: int) -> None:
         """Count a line as a sign that the last long step of the ids was true, or was not."""
         self.since_leap = self.since_leap + 1 if number >= self.leap else 0
-
-    def copy(self) -> "Run":
-        """Return a run on which ids can be counted without touching this one."""
-        run = Run(self.first, self.server)
-        run.__dict__.update(self.__dict__)
-        run.missing, run.early, run.refused = set(self.missing), set(self.early), set(self.refused)
-        return run
 
     def join_all(self, numbers: set[int]) -> bool:
         """Count many ids at once; False, with nothing changed, where they must be looked at one by one.
@@ -2189,71 +2069,6 @@ class Run:
         return closed
 
 
-class Trial:
-    """The ids of a chunk counted one by one, in the order of the log, on a copy of the first run.
-
-    `strays` do not fit, nor do `pieces`, which tell of nobody; `twins` are ids that the run has borne already; on the
-    `undecided` at the end the next lines decide: they may be of another run.  `is_alive`: some line shows that the
-    first run is.  `lines` counts those of candidates since then, `ends` those of them that are not among the undecided.
-    """
-
-    def __init__(self, runs: Sequence[Run], lines: int) -> None:
-        self.run, self.candidates, self.lines = runs[0].copy(), runs[1:], lines
-        self.strays: list[Event] = []
-        self.undecided: list[Event] = []
-        self.pieces: list[Event] = []
-        self.twins: set[int] = set()
-        self.ends = 0
-        self.is_alive = False
-
-    def add(self, event: Event) -> bool:
-        """Count a record; False where it may confirm another run."""
-        _, number, operation, line = event
-        run, piece = self.run, line is not None and line.stamp is None
-        if operation == b"DISCONNECT":
-            if self._is_near(number, 0):
-                return number not in run.refused and self._count_line(ends=1)
-            if not run.end_refused(number) and not (piece and run.had(number)):
-                if not piece and run.bears(number):
-                    run.bear_out(number)
-                return True
-        elif run.fits(number, REACH):
-            run.join(number)
-        elif not piece and (number <= LOWEST or not run.bears(number)):
-            self.undecided.append(event)
-            return self._count_line()
-        elif self._is_near(number, LEAP):
-            return False
-        elif piece:
-            self.pieces.append(event)
-            if not run.had(number):
-                return True
-        else:
-            self.twins.add(number)
-        self._see_alive(number, refused=operation == b"FAILED_CONNECT")
-        return True
-
-    def _see_alive(self, number: int, *, refused: bool) -> None:
-        """Note that the first run is alive: what could not be decided is of no other one."""
-        if refused:
-            self.run.refused.add(number)
-        if self.undecided or not self.is_alive:
-            self.strays += self.undecided
-            self.undecided, self.candidates, self.lines, self.ends, self.is_alive = [], [], 0, 0, True
-
-    def _count_line(self, ends: int = 0) -> bool:
-        self.lines += 1
-        self.ends += ends
-        return self.lines < CONFIRM
-
-    def _is_near(self, number: int, reach: int) -> bool:
-        """Return whether an id may be of a candidate, or of one that a stray begins."""
-        if not self.candidates and not self.undecided:
-            return False
-        candidates = any(c.fits(number, reach) or c.bears(number) or number in c.refused for c in self.candidates)
-        return candidates or any(abs(number - other) <= reach for _, other, _, _ in self.undecided)
-
-
 class Ledger:
     """The logins of one log, held against its connection ids; what stands goes to `facts`.
 
@@ -2294,11 +2109,11 @@ class Ledger:
 
     def add(self, chunk: Chunk) -> None:
         """Add the lines of a chunk, which follow those that were added in the log."""
-        if not self._add_whole(chunk):
-            for part in chunk.parts(SMALL):
-                if not self._add_whole(part):
-                    self._add_lines(part)
-                self._settle()
+        chunk.server = self.runs[0].server if self.runs else b""
+        self.pending.append(chunk)
+        self._add_records(chunk, self.cutter.cut(chunk.text, chunk.server))
+        chunk.sort()
+        chunk.until = self.latest
         self._settle()
         if self.sink and len(self.facts.last) + len(self.facts.others) > MANY_NAMES:
             self.sink(self.facts)
@@ -2310,10 +2125,9 @@ class Ledger:
             self._deliver(chunk)
         self.pending.clear()
         for run in self.runs[1:]:
-            for row, chunk in run.rows:
+            for row in run.rows:
                 row.reason = row.reason or FAR
-                if chunk.counts:
-                    self.facts.add_row(row)
+                self.facts.add_row(row)
 
     @property
     def marks(self) -> Sequence[bytes]:
@@ -2333,8 +2147,8 @@ class Ledger:
 
     def has_unsettled(self) -> bool:
         """Return whether anything that counts is not settled."""
-        rows = (chunk for run in self.runs[1:] for _, chunk in run.rows)
-        return any(chunk.counts for chunk in itertools.chain(self.pending, rows))
+        chunks = (row.chunk for run in self.runs[1:] for row in run.rows)
+        return any(chunk.counts for chunk in itertools.chain(self.pending, chunks))
 
     def several_sources(self) -> str:
         """Return why the records are those of several servers, side by side, in words; '' if they are not."""
@@ -2349,141 +2163,121 @@ class Ledger:
         )
         return f"records of several servers stand side by side: {names}: name ours by ServerHost or SyslogIdentifier"
 
-    # Whole chunks of plain records.
+    def _add_records(self, chunk: Chunk, records: Records) -> None:
+        """Add lines of a chunk: at once, if their ids fit; else half by half, and few of them one by one."""
+        if len(records.ids) <= FEW_LINES:
+            for record in zip(*records):
+                self._add_one(chunk, record)
+        elif not self._add_at_once(chunk, records):
+            middle = len(records.ids) // 2
+            self._add_records(chunk, records.between(0, middle))
+            self._add_records(chunk, records.between(middle, None))
 
-    def _add_whole(self, chunk: Chunk) -> bool:
-        """Add all lines of a chunk at once; False, with no id counted, where they must be read one by one.
+    # Many records at once.
 
-        Columns bear no reasons for doubt: what a rule doubts must be turned away here, or doubted when it is settled.
+    def _add_at_once(self, chunk: Chunk, records: Records) -> bool:
+        """Add records at once; False, with nothing changed, where each must be looked at.
+
+        That is where an id does not fit or stands twice, where another run of the server may have begun, and soon
+        after its start, as then the ends of refused connections count, see `Run.end_refused`.
         """
-        if not self.runs:
+        run = self.runs[0] if len(self.runs) == 1 else None
+        if not run or run.counter <= LOWEST + REACH or 0 in records.instants or self.cutter.server != run.server:
             return False
-        chunk.server = self.runs[0].server
-        cut = self.cutter.cut(chunk)
-        if cut is None:
+        ids = records.borne()
+        numbers = set(ids)
+        if len(numbers) < len(ids) or not chunk.numbers.isdisjoint(numbers) or (ids and not run.join_all(numbers)):
             return False
-        pieces = cut.pieces
-        undecided: list[Row] = []
-        if not self._join_at_once(chunk, cut):
-            joined = self._join_in_order(chunk, cut)
-            if joined is None:
-                return False
-            cut, undecided = joined
-        self.cutter.fill(chunk, cut)
-        self._lose(pieces)
-        self._last_ids.extend(cut.logins.ids[-LAST:] + cut.refused[-LAST:])
-        chunk.opened -= chunk.doubts.keys()
-        chunk.until = chunk.until or self.latest
-        if chunk.numbers:
-            chunk.high = max(chunk.numbers)
-            self.sources[chunk.server, self.cutter.head_ident] += len(chunk.numbers)
-            self.is_plain |= not self.cutter.head_ident
-        self.end_blindness(chunk.instants[0] if chunk.instants else chunk.until)
-        self.latest = chunk.until
-        sure = (instant for instant, number in zip(chunk.instants, chunk.ids) if number not in chunk.doubts)
-        self._alive = max(sure, default=self._alive) if chunk.doubts else chunk.until
-        if chunk.instants and self.first is None:
-            self.first = chunk.instants[0]
-        if self.own in chunk.numbers and self.own in chunk.ids:
-            at = chunk.ids.index(self.own)
-            self.own_row = chunk.names[at], chunk.instants[at]
-        self._note_sessions(chunk)
-        if chunk.counts and chunk.instants and self.latest - chunk.instants[0] > HOUR:
-            self._note_long_sessions(chunk)
-        self.pending.append(chunk)
-        for row in undecided:
-            self._enter(chunk, row)
+        logins, refusals = records.logins(), records.refusals()
+        run.refused.update(refusals.ids)
+        self._note_records(records, logins, refusals)
+        chunk.numbers |= numbers
+        chunk.high = max(ids, default=chunk.high)
+        chunk.names += logins.names
+        chunk.instants += logins.instants
+        chunk.ids += logins.ids
+        if chunk.counts:
+            self._add_refusals(chunk, refusals)
+            self._follow_sessions(chunk, records, logins)
         return True
 
-    def _join_at_once(self, chunk: Chunk, cut: Cut) -> bool:
-        """Count the ids of a chunk; False, with nothing changed, where their order counts, or any may not fit."""
-        ids, run = cut.ids, self.runs[0]
-        chunk.numbers = set(ids)
-        if len(self.runs) > 1 or len(chunk.numbers) < len(ids) or not self.cutter.is_in_order(cut.logins):
-            return False
-        # Soon after a start of the server the ends of refused connections count, see `end_refused`.
-        if run.counter <= LOWEST + REACH or (ids and not run.join_all(chunk.numbers)):
-            return False
-        run.refused.update(cut.refused)
-        return True
+    def _note_records(self, records: Records, logins: Records, refusals: Records) -> None:
+        """Note what records, all of the first run, tell of the log."""
+        self._last_ids.extend(logins.ids[-LAST:] + refusals.ids[-LAST:])
+        self.sources[self.runs[0].server, self.cutter.head_ident] += len(logins.ids) + len(refusals.ids)
+        self._alive = max(logins.instants[-1:] + refusals.instants[-1:], default=self._alive)
+        self.is_plain |= not self.cutter.head_ident
+        self._pass(records.instants[0])
+        self._pass(records.instants[-1])
+        if self.own in logins.ids:
+            at = logins.ids.index(self.own)
+            self.own_row = logins.names[at], logins.instants[at]
 
-    def _join_in_order(self, chunk: Chunk, cut: Cut) -> Optional[tuple[Cut, list[Row]]]:
-        """Count the ids of a chunk one by one, and doubt the records whose ids do not fit.
+    def _add_refusals(self, chunk: Chunk, refusals: Records) -> None:
+        """Add those that came only with the right password."""
+        if not PASSWORD_WAS_RIGHT.keys().isdisjoint(refusals.code):
+            for instant, name, number, _, code, *_ in zip(*refusals):
+                kind = kind_of(name, code)
+                if kind != "line":
+                    chunk.rows.append(Row(kind, number, instant, name, chunk.server, chunk))
 
-        Return the others, and those at the end on which the next lines decide; None, with nothing changed, where the
-        first run may have ended.
+    def _follow_sessions(self, chunk: Chunk, records: Records, logins: Records) -> None:
+        """Note which sessions are open, and until when those were in use that have ended.
+
+        The end that is the next record is soon after the login, except where connections are rare.
         """
-        events = None if self.own in chunk.numbers else self.cutter.events(chunk.text, cut)
-        trial = Trial(self.runs, self._lines)
-        if events is None or not all(map(trial.add, events)) or trial.ends:
-            return None
-        apart = [*trial.strays, *trial.undecided]
-        rows = [*filter(None, (self._row_at(chunk, event) for event in apart))]
-        cut = cut.without(events, {start for start, *_ in [*apart, *trial.pieces]})
-        if len(rows) < len(apart) or not self.cutter.is_in_order(cut.logins):
-            return None
-        if trial.is_alive:
-            self._refute(0)
-        self.runs[0] = trial.run
-        numbers = [number for _, number, _, _ in [*apart, *trial.pieces]]
-        self._last_ids.extend(number for number in numbers[-LAST:] if trial.run.had(number))
-        chunk.numbers = set(cut.ids)
-        strays, undecided = rows[: len(trial.strays)], rows[len(trial.strays) :]
-        again = chunk.numbers.intersection(numbers)
-        chunk.doubts = dict.fromkeys(trial.twins | again, TWICE)
-        for number in trial.twins.union(number for _, number, _, _ in trial.pieces):
-            self._doubt_twin(number, 0)
-        for row in strays:
-            row.reason = TWICE if self._doubt_twin(row.number, 0) or row.number in again else FAR
-            if chunk.counts:
-                self.facts.add_row(row)
-        return cut, undecided
-
-    def _row_at(self, chunk: Chunk, event: Event) -> Optional[Row]:
-        start, _, _, line = event
-        if line is None:
-            line = read_line(chunk.text[start + 1 : chunk.text.find(b"\n", start + 1)], self.clock)
-        return _row_of(line, self.clock[line.stamp], chunk.place(start)) if line and line.stamp else None
-
-    def _note_sessions(self, chunk: Chunk) -> None:
-        """Follow the sessions that did not begin and end within the chunk."""
-        if not chunk.counts:
-            return
-        for number in chunk.ended.keys() - chunk.opened - self.runs[0].refused:
-            stamp, name = chunk.ended[number]
-            until = self.clock.find(stamp)
-            if until is not None:
+        if None in logins.ends:
+            opened = logins.only(map(operator.not_, logins.ends))
+            self.sessions.open.update(zip(opened.ids, map(Session, opened.names, opened.instants)))
+        if logins.instants and self.latest - logins.instants[0] > HOUR:
+            for since, name, number, _, _, end, _ in zip(*logins):
+                until = self.clock.find(end) if end else None
+                if until and until - since > HOUR:
+                    self._keep_use(chunk, number, "session end", name, until)
+        for until, name, number, *_ in zip(*records.others()):
+            if number not in self.runs[0].refused:
                 self._end_session(chunk, number, name, until)
-        opened = chunk.opened - chunk.ended.keys()
-        if opened:
-            for number, name, instant in zip(chunk.ids, chunk.names, chunk.instants):
-                if number in opened:
-                    self.sessions.open[number] = Session(name, instant)
 
-    def _note_long_sessions(self, chunk: Chunk) -> None:
-        """Note until when those were in use that began and ended within the chunk, but lasted long."""
-        for name, since, number in zip(chunk.names, chunk.instants, chunk.ids):
-            until = self.clock.find(chunk.ended.get(number, (b"", b""))[0])
-            if until and until - since > HOUR:
-                self._keep_use(chunk, number, "session end", name, until)
+    # One by one.
 
-    # Line by line.
+    def _add_one(self, chunk: Chunk, record: Sequence[Any]) -> None:
+        """Add a line of a chunk, and the end of its session, if that is the next one."""
+        instant, name, number, login, code, end, odd = record
+        if odd:
+            self._add_odd(chunk, *odd)
+        elif not instant:
+            self._add_piece(chunk, number, is_end=not code)
+        else:
+            self._pass(instant)
+            if login or code:
+                kind = "login" if login else kind_of(name, code)
+                self._begin(Row(kind, number, instant, name, self.cutter.server, chunk), self.cutter.head_ident)
+            else:
+                self._add_end(chunk, number, name)
+        if end:
+            until = self.clock.find(end)
+            if until is None:
+                self._add_piece(chunk, number, is_end=True)
+            else:
+                self._pass(until)
+                self._add_end(chunk, number, name)
 
-    def _add_lines(self, chunk: Chunk) -> None:
-        """Add the lines of a chunk one by one, in the order of the log."""
-        chunk.numbers = set()  # those of an attempt to add them at once
-        self.pending.append(chunk)
-        lines = [(offset, text, read_line(text, self.clock)) for offset, text in chunk.lines()]
-        for offset, text, line in lines:
-            if line is None:
-                self._add_odd(chunk, offset, text)
-            elif line.stamp is None or self._is_strange(line):
-                self._add_piece(chunk, offset, text, line)
-            elif not line.ident or self.cutter.is_ours(line):
-                self._add_record(chunk, offset, line, self.clock.in_order(line.stamp, self.latest))
-            elif self.is_plain:
-                self._add_piece(chunk, offset, text, line)
-        chunk.until = self.latest
+    def _add_odd(self, chunk: Chunk, text: bytes, line: Optional[Line]) -> None:
+        """Add a line that is not a record with plain names of the log's server."""
+        if line is None:
+            self._add_other(chunk, text)
+        elif (
+            line.stamp is None
+            or self._is_strange(line)
+            or (self.is_plain and line.ident and not self.cutter.is_ours(line))
+        ):
+            if line.operation in (b"CONNECT", b"FAILED_CONNECT", b"DISCONNECT"):
+                self._add_piece(chunk, line.number, is_end=line.operation == b"DISCONNECT")
+            if LOGIN_MARK in text:
+                self._add_damaged(chunk, text, text)
+        elif not line.ident or self.cutter.is_ours(line):
+            self._pass(self.clock.in_order(line.stamp, self.latest))
+            self._add_record(chunk, line)
 
     def _is_strange(self, line: Line) -> bool:
         """Return whether a record in a file names a server host that is not ours: it is a piece of a name."""
@@ -2496,56 +2290,69 @@ class Ledger:
                 self.blind.append((self.unread_since or instant, instant))
             self.unread_since = None
 
-    def _add_record(self, chunk: Chunk, offset: int, line: Line, instant: int) -> None:
-        self.end_blindness(instant)
+    def _pass(self, instant: int) -> None:
+        """Note the instant of a record."""
+        if self.unread_since is not None:
+            self.end_blindness(instant)
+        if self.first is None:
+            self.first = instant
         self.latest = instant
-        self.first = instant if self.first is None else self.first
-        number, operation, source = line.number, line.operation, (line.server, line.ident)
+
+    def _add_record(self, chunk: Chunk, line: Line) -> None:
+        """Add a record that was read by the strict grammar."""
+        number, operation = line.number, line.operation
         self.is_plain |= not line.ident
         if operation in (b"CONNECT", b"FAILED_CONNECT"):
-            self.sources[source] += 1
-            self.switches += source != self.last_source
-            self.last_source = source
-            self._enter(chunk, _row_of(line, instant, (chunk.path, offset)))
-            if line.is_login and number == self.own:
-                self.own_row = line.name, instant
+            kind = "login" if line.is_login else kind_of(line.name, b"%d" % line.code)
+            self._begin(Row(kind, number, self.latest, line.name, line.server, chunk), line.ident)
         elif operation == b"DISCONNECT":
-            self._add_end(chunk, number, instant, line.name if chunk.counts else None)
+            self._add_end(chunk, number, line.name)
         elif operation == b"PROXY_CONNECT":
             session = self.sessions.open.get(number)
-            row = Row("proxied", number, instant, (line.name, line.server), (chunk.path, offset))
-            row.reason = "" if session and abs(instant - session.since) <= 2 and len(self.runs) == 1 else UNSEEN
+            row = Row("proxied", number, self.latest, line.name, line.server, chunk)
+            row.reason = "" if session and abs(self.latest - session.since) <= 2 and len(self.runs) == 1 else UNSEEN
             chunk.rows.append(row)
         elif not line.code and self.may_be_open(number):
-            self._change_user(line, instant, counts=chunk.counts)
+            self._change_user(line, self.latest, counts=chunk.counts)
 
-    def _add_piece(self, chunk: Chunk, offset: int, text: bytes, line: Line) -> None:
+    def _begin(self, row: Row, ident: bytes) -> None:
+        """Add a login or a refusal."""
+        source = row.server, ident
+        self.sources[source] += 1
+        self.switches += source != self.last_source
+        self.last_source = source
+        self._enter(row)
+        if row.number == self.own and row.kind == "login":
+            self.own_row = row.name, row.instant
+
+    def _add_piece(self, chunk: Chunk, number: int, *, is_end: bool) -> None:
         """Add the rest of a name with a line end, or a torn record: it tells its id."""
-        if line.operation == b"DISCONNECT":
-            self._add_end(chunk, line.number, self.latest, None)
-            self._see_alive(line.number, refused=False, piece=True)
-        elif line.operation in (b"CONNECT", b"FAILED_CONNECT"):
-            self._enter_piece(chunk, line.number)
-            self._lose([line.number])  # nobody knows whose it is
-        if LOGIN_MARK in text:
-            self._add_damaged(chunk, offset, text)
+        if is_end:
+            self._add_end(chunk, number)
+            self._see_alive(number, refused=False, piece=True)
+        else:
+            self._enter_piece(chunk, number)
+            self._lose([number])  # nobody knows whose it is
 
-    def _add_odd(self, chunk: Chunk, offset: int, text: bytes) -> None:
+    def _add_other(self, chunk: Chunk, text: bytes) -> None:
         """Add a line with a mark that is no record of a connection: a query, or a damaged line."""
         if _QUERY_END.search(text, max(0, len(text) - 100)):
             self.settings_changed |= _tells_setting(text) and _SETTING.search(text) is not None
             inner = _INNER_STAMP.search(text, 1)
             if inner and LOGIN_MARK in text[: inner.start()]:
-                self._add_damaged(chunk, offset, text[: inner.start()])
+                self._add_damaged(chunk, text, text[: inner.start()])
         elif LOGIN_MARK in text:
-            self._add_damaged(chunk, offset, text)
+            self._add_damaged(chunk, text, text)
 
-    def _add_damaged(self, chunk: Chunk, offset: int, text: bytes) -> None:
-        """Doubt what a damaged line may tell of logins; what tells of none is not understood."""
+    def _add_damaged(self, chunk: Chunk, line: bytes, text: bytes) -> None:
+        """Doubt what a damaged line, or the begin of one, may tell of logins; what tells of none is not understood."""
+        if not chunk.counts:
+            return
         torn = read_torn(text, self.clock)
-        for name, instant in torn if chunk.counts else ():
+        offset = chunk.offset(max(chunk.text.find(b"\n%b\n" % line), 0))
+        for name, instant in torn:
             self.facts.doubt(name, instant, chunk.path, offset, TORN)
-        if not torn and chunk.counts:
+        if not torn:
             self.unread_count += 1
             self.unread_since = self.latest if self.unread_since is None else self.unread_since
             if len(self.unread) < 3:
@@ -2566,18 +2373,23 @@ class Ledger:
         run = self.runs[0]
         return number in run.missing or number < run.first or number < run.counter - KEPT
 
-    def _add_end(self, chunk: Chunk, number: int, instant: int, name: Optional[bytes]) -> None:
-        """Add the end of a session; that of a refused connection shows that its run is alive."""
+    def _add_end(self, chunk: Chunk, number: int, name: Optional[bytes] = None) -> None:
+        """Add the end of a session; that of a refused connection shows that its run is alive.
+
+        A piece tells no name.
+        """
         for depth in range(len(self.runs) - 1, -1, -1):
             if self.runs[depth].end_refused(number):
                 self._refute(depth)
                 return
-        if name is not None and any(run.first <= number and run.bears(number) for run in self.runs[1:]):
+        if name is None:
+            return
+        if any(run.first <= number and run.bears(number) for run in self.runs[1:]):
             self._count_line()
-        if name is not None:
-            if self.runs and self.runs[0].bears(number):
-                self.runs[0].bear_out(number)
-            self._end_session(chunk, number, name, instant)
+        if self.runs and self.runs[0].bears(number):
+            self.runs[0].bear_out(number)
+        if chunk.counts:
+            self._end_session(chunk, number, name, self.latest)
 
     def _end_session(self, chunk: Chunk, number: int, name: bytes, instant: int) -> None:
         """End a session: it was in use until then."""
@@ -2598,48 +2410,57 @@ class Ledger:
         if not any(number in other.numbers for other in (*self.pending, chunk)):
             self.facts.add(kind, name, instant)
             return
-        row = Row(kind, number, instant, (name, self.runs[0].server), chunk.place(0))
-        self._ended[number] = row
+        row = self._ended[number] = Row(kind, number, instant, name, self.runs[0].server, chunk)
         chunk.rows.append(row)
 
     # The rules.
 
-    def _enter(self, chunk: Chunk, row: Row) -> None:
+    def _enter(self, row: Row) -> None:
         """Count the id of a login or a refusal, and keep the row with the run that it joins."""
         number, depth = row.number, self._find_run(row.number)
-        self._note_id(number, depth)
         # The program's own login is sure, whatever the ids say: one below those of the log is of another run.
-        sure = row.kind == "login" and number == self.own and row.name == self.own_name
+        sure = number == self.own and row.kind == "login" and row.name == self.own_name
         if sure and self.runs and number < self.runs[0].first:
             depth = None
-        if depth is None and not sure and number > LOWEST and any(run.bears(number) for run in self.runs):
-            row.reason = TWICE
-            self._doubt_twin(number, len(self.runs))
-            self._keep(chunk, row)
-            self._see_alive(number, refused=row.kind != "login")
-            return
+        if depth == 0 or (self.runs and self.runs[0].had(number)):
+            self._last_ids.append(number)
         if depth is None:
+            if not sure and number > LOWEST and any(run.bears(number) for run in self.runs):
+                self._enter_twin(row)
+                return
             depth = len(self.runs)
             self.runs.append(Run(number, row.server))
         else:
             self.runs[depth].join(number)
             self._refute(depth)
+        self._join(row, depth)
+        if depth:
+            self._count_line(CONFIRM if sure else 1)
+
+    def _enter_twin(self, row: Row) -> None:
+        """Doubt a row whose id has been borne just now, and the other that bears it."""
+        row.reason = TWICE
+        self._doubt_twin(row.number, len(self.runs))
+        self._keep(row)
+        self._see_alive(row.number, refused=row.kind != "login")
+
+    def _join(self, row: Row, depth: int) -> None:
+        """Keep a row with the run that its id has joined."""
         run = self.runs[depth]
         if row.kind != "login":
-            run.refused.add(number)
-        elif chunk.counts:
-            (run.sessions if depth else self.sessions.open)[number] = Session(row.name, row.instant)
-        if len(run.rows) < CONFIRM or run.counter < run.first + REACH:
-            run.servers[row.server] += 1
+            run.refused.add(row.number)
+        elif row.chunk.counts:
+            (run.sessions if depth else self.sessions.open)[row.number] = Session(row.name, row.instant)
+        if run.counter < run.first + REACH or len(run.rows) < CONFIRM:
+            run.servers[row.server] = run.servers.get(row.server, 0) + 1
             if row.server != run.server:
-                run.server = run.servers.most_common(1)[0][0]
-        if not depth:
-            chunk.high = max(chunk.high, number)
-            self._alive = row.instant
-            self._keep(chunk, row)
-        else:
-            run.rows.append((row, chunk))
-            self._count_line(CONFIRM if sure else 1)
+                run.server = max(run.servers, key=run.servers.__getitem__)
+        if depth:
+            run.rows.append(row)
+            return
+        row.chunk.high = max(row.chunk.high, row.number)
+        self._alive = row.instant
+        self._keep(row)
 
     def _find_run(self, number: int) -> Optional[int]:
         """Return the place of the oldest run that an id fits; a candidate goes on in short steps."""
@@ -2648,15 +2469,11 @@ class Ledger:
                 return depth
         return None
 
-    def _note_id(self, number: int, depth: Optional[int]) -> None:
-        """Note an id of the first run: one that joins it, or that it has had."""
-        if depth == 0 or (self.runs and self.runs[0].had(number)):
-            self._last_ids.append(number)
-
     def _enter_piece(self, chunk: Chunk, number: int) -> None:
         """Count the id of a piece; it begins and confirms nothing, as a name can hold many."""
         depth = self._find_run(number)
-        self._note_id(number, depth)
+        if depth == 0 or (self.runs and self.runs[0].had(number)):
+            self._last_ids.append(number)
         if depth is None:
             self._doubt_twin(number, len(self.runs))
             self._see_alive(number, refused=True, piece=True)
@@ -2679,18 +2496,18 @@ class Ledger:
                 run.refused.add(number)
             self._refute(0)
 
-    def _keep(self, chunk: Chunk, row: Row) -> None:
+    def _keep(self, row: Row) -> None:
         """Keep a row of the first run until it is settled."""
-        chunk.numbers.add(row.number)
+        row.chunk.numbers.add(row.number)
         if row.kind != "line":
-            chunk.rows.append(row)
+            row.chunk.rows.append(row)
 
-    def _keep_rows(self, *rows: Row, counts: bool = True) -> None:
+    def _keep_rows(self, rows: Sequence[Row]) -> None:
         """Keep rows of the first run whose own chunks may have been settled."""
-        chunk = Chunk(rows[-1].place[0], b"\n", [], counts=counts)
-        for row in rows:
-            self._keep(chunk, row)
-            chunk.high, chunk.until = max(chunk.high, row.number), max(chunk.until, row.instant)
+        chunk = Chunk(rows[-1].chunk.path, b"\n", [], counts=rows[-1].chunk.counts)
+        chunk.rows = [row for row in rows if row.kind != "line"]
+        chunk.numbers = {row.number for row in rows}
+        chunk.high, chunk.until = max(chunk.numbers), max(row.instant for row in rows)
         self.pending.append(chunk)
 
     def _refute(self, depth: int) -> None:
@@ -2698,10 +2515,9 @@ class Ledger:
         if len(self.runs) == depth + 1:
             return
         for run in self.runs[depth + 1 :]:
-            for row, chunk in run.rows:
+            for row in run.rows:
                 row.reason = TWICE if self._doubt_twin(row.number, depth) else FAR
-                if chunk.counts:
-                    self.facts.add_row(row)
+                self.facts.add_row(row)
         del self.runs[depth + 1 :]
         self._lines = 0
 
@@ -2715,7 +2531,7 @@ class Ledger:
         if found and number in self._ended:
             self._ended.pop(number).reason = TWICE
         for run in self.runs[1 : depth + 1]:
-            for row, _ in run.rows:
+            for row in run.rows:
                 if row.number == number:
                     row.reason, found = TWICE, True
         return found
@@ -2731,24 +2547,22 @@ class Ledger:
             self._doubt_before_end(chunk, newest.first)
             self._deliver(chunk)
         for run in candidates[:-1]:
-            for row, chunk in run.rows:
+            for row in run.rows:
                 # Ids only grow, or begin anew: one in between that is far ahead stands in no run.
                 row.reason = row.reason or (FAR if run.first > max(newest.first, LOWEST) else "")
                 self._doubt_stranger(row, run.server)
-                if chunk.counts:
-                    self.facts.add_row(row)
+                self.facts.add_row(row)
         self._lose(base.missing)
         if newest.first > base.counter:
             self.lost[bisect.bisect_left(self.beats, newest.first)] += newest.first - base.counter - 1
         else:
-            began = min(row.instant for run in candidates for row, _ in run.rows)
+            began = min(row.instant for run in candidates for row in run.rows)
             self.restarts.append((self._alive, began))
             self.sessions.restart(began)
-        for counts, rows in itertools.groupby(newest.rows, lambda item: item[1].counts):
-            self._keep_rows(*(row for row, _ in rows), counts=counts)
+        self._keep_rows(newest.rows)
         self.sessions.open.update(newest.sessions)
         self._last_ids.clear()
-        self._last_ids.extend(row.number for row, _ in newest.rows)
+        self._last_ids.extend(row.number for row in newest.rows)
         newest.rows, newest.sessions, newest.lines = [], {}, CONFIRM
         self.runs, self._lines = [newest], 0
 
@@ -2788,30 +2602,24 @@ class Ledger:
 
     def _deliver(self, chunk: Chunk) -> None:
         """Hand on what a chunk holds: it is settled."""
-        if chunk.counts:
+        if not chunk.counts:
+            names, instants = [], []
+        elif chunk.doubts.keys().isdisjoint(chunk.ids):
             names, instants = chunk.names, chunk.instants
-            if chunk.doubts and not chunk.doubts.keys().isdisjoint(chunk.ids):
-                for row in self._plain_rows(chunk):
-                    if row.reason:
-                        self.facts.add_row(row)
-                kept = [i for i, number in enumerate(chunk.ids) if number not in chunk.doubts]
-                names, instants = [names[i] for i in kept], [instants[i] for i in kept]
-            self.facts.add_logins(names, instants)
-            for row in self._odd_rows(chunk):
-                self.facts.add_row(row)
-                self._ended.pop(row.number, None)
+        else:
+            sure = [number not in chunk.doubts for number in chunk.ids]
+            names, instants = [*itertools.compress(chunk.names, sure)], [*itertools.compress(chunk.instants, sure)]
+            for row in chunk.logins():
+                if row.reason:
+                    self.facts.add_row(row)
+        self.facts.add_logins(names, instants)
+        for row in self._rows_of(chunk):
+            self.facts.add_row(row)
+            self._ended.pop(row.number, None)
         chunk.names, chunk.instants, chunk.ids, chunk.rows, chunk.numbers = [], [], [], [], set()
         chunk.doubts, chunk.high = {}, 0
 
-    def _plain_rows(self, chunk: Chunk) -> Iterator[Row]:
-        places = chunk.places()
-        for name, instant, number in zip(chunk.names, chunk.instants, chunk.ids):
-            offset = places.get(number) or [0]
-            row = Row("login", number, instant, (name, chunk.server), (chunk.path, offset.pop(0)))
-            row.reason = chunk.doubts.get(number, "")
-            yield row
-
-    def _odd_rows(self, chunk: Chunk) -> Iterator[Row]:
+    def _rows_of(self, chunk: Chunk) -> Iterator[Row]:
         server = self.runs[0].server if self.runs else b""
         for row in chunk.rows:
             row.reason = row.reason or chunk.doubts.get(row.number, "")
@@ -2826,9 +2634,9 @@ class Ledger:
     def unsettled(self) -> Iterator[tuple[int, Row]]:
         """Yield the rows that are not settled, behind the place of their run, with the reason for doubt so far."""
         run = self.runs[0] if self.runs else None
-        undecided = {row.number for candidate in self.runs[1:] for row, _ in candidate.rows}
+        undecided = {row.number for candidate in self.runs[1:] for row in candidate.rows}
         for chunk in self.pending:
-            for row in itertools.chain(self._plain_rows(chunk), self._odd_rows(chunk)):
+            for row in itertools.chain(chunk.logins(), self._rows_of(chunk)):
                 if not row.reason and row.number in undecided:
                     row.reason = TWICE + SO_FAR
                 if (
@@ -2841,7 +2649,7 @@ class Ledger:
                     row.reason = FAR + SO_FAR
                 yield 0, row
         for place, candidate in enumerate(self.runs[1:], 1):
-            for row, _ in candidate.rows:
+            for row in candidate.rows:
                 twice = any(row.number in chunk.numbers for chunk in self.pending)
                 row.reason = row.reason or (f"{TWICE}{SO_FAR}" if twice else f"{FAR}{SO_FAR}")
                 yield place, row
@@ -2873,7 +2681,7 @@ class Ledger:
             run = Run(said["first"], said["server"].encode())
             run.counter, (run.leap, run.since_leap) = said["counter"], said["leap"]
             run.lines = said.get("lines", CONFIRM)
-            run.servers = Counter({server.encode(): count for server, count in said["servers"].items()})
+            run.servers = {server.encode(): count for server, count in said["servers"].items()}
             run.missing, run.early, run.refused = (set(said[key]) for key in ("missing", "early", "refused"))
             self.runs.append(run)
         self._lines, self.latest, self.sessions.open = state["lines"], state["latest"], sessions
@@ -2889,11 +2697,11 @@ class Ledger:
                 if row.kind == "session end":
                     self._ended[row.number] = row
                 continue
-            self.runs[place].rows.append((row, Chunk(row.place[0], b"\n", [])))
+            self.runs[place].rows.append(row)
             if row.kind == "login":
                 self.runs[place].sessions[row.number] = Session(row.name, row.instant)
         if of_first:
-            self._keep_rows(*of_first)
+            self._keep_rows(of_first)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -3860,7 +3668,7 @@ def parted(name: bytes) -> tuple[bytes, bytes]:
 
 def _as_row(values: Sequence[Any]) -> Row:
     number, kind, seen, name, server, path, offset, reason = values
-    row = Row(kind, number, seen, (name, server), (path, offset))
+    row = Row(kind, number, seen, name, server, Chunk(path, b"\n", [offset]))
     row.reason = reason
     return row
 

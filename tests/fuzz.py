@@ -150,7 +150,6 @@ def random_way(rng: random.Random, longest: int) -> dict[str, object]:
     """
     return {
         "CHUNK": max(longest, rng.choice((256 * 1024, 256 * 1024, 700, 1000, 4000, 20_000))),
-        "SMALL": rng.choice((4096, 4096, 300, 1500)),
         "PARALLEL_FROM": rng.choice((24 << 20, 24 << 20, 24 << 20, 0)),
         "MANY_NAMES": rng.choice((50_000, 50_000, 3)),
         "DENSE": rng.choice((1.0, 1.0, ALWAYS_DENSE, NEVER_DENSE)),
