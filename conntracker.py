@@ -4567,12 +4567,6 @@ def pattern_parts(host: bytes) -> list[str]:
     return re.findall(r"%+|\\?.", host.decode("latin-1"), re.DOTALL)
 
 
-def _as_glob(part: str) -> str:
-    if part[0] == "%":
-        return "*"
-    return "?" if part == "_" else re.sub(r"[*?[]", r"[\g<0>]", part[-1])
-
-
 def pattern_rank(host: bytes, longest: int) -> tuple[int, int, int, int]:
     """Return what the server sorts host patterns by: the lower, the more specific; all zeros without a wildcard.
 
@@ -4593,10 +4587,14 @@ class HostPattern:
 
     def __init__(self, host: bytes) -> None:
         text = host.lower() or b"%"
-        globs = [*map(_as_glob, pattern_parts(text))]
-        self.net = _netmask(text)
+        parts = pattern_parts(text)
+        net, mask = (ipv4_number(part) for part in text.partition(b"/")[::2])
+        # (network, mask) of `ip/netmask`; a zero mask makes none (sql_acl.cc, update_hostname).
+        self.net = (net, mask) if net is not None and mask else None
         self.literal = self._like = None
-        if "*" in globs or "?" in globs:
+        if any(part[0] in "%_" for part in parts):
+            wildcards = {"%": "*", "_": "?"}
+            globs = (wildcards.get(part[0]) or re.sub(r"[*?[]", r"[\g<0>]", part[-1]) for part in parts)
             # fnmatch's expressions never try a stretch twice, however many wildcards there are.
             self._like = re.compile(fnmatch.translate("".join(globs)).encode("latin-1"))
         elif not self.net:
@@ -4635,19 +4633,6 @@ class HostPattern:
         return mask & other.net[1] == other.net[1] and net & other.net[1] == other.net[0]
 
 
-def _netmask(text: bytes) -> Optional[tuple[int, int]]:
-    """Return (network, mask) of `ip/netmask`, else None, also for a zero mask (sql_acl.cc, update_hostname)."""
-    net, mask = (ipv4_number(part) for part in text.partition(b"/")[::2])
-    return (net, mask) if net is not None and mask else None
-
-
-def _readings_of(host: bytes) -> tuple[bytes, ...]:
-    """Return a client host as it may be meant: from 12.0.1 on the end of a bare IPv6 address may be a port."""
-    address, _, last = host.rpartition(b":")
-    whole = b"::" in address or address.count(b":") == 7
-    return (host, address) if whole and last.isdigit() else (host,)
-
-
 def _folded(name: bytes) -> str:
     text = unicodedata.normalize("NFD", name.decode("utf-8", "backslashreplace"))
     return "".join(char for char in text if not unicodedata.combining(char)).lower()
@@ -4674,7 +4659,7 @@ class AccountMatcher:
         self._appeared = appeared or {}
         old = re.match(r"(?:5|10\.[0-5])\b", server_version) is not None
         self._longest_host = 60 if old else 255
-        # Servers before 12.0.1 log no port.
+        # From 12.0.1 on the end of a bare IPv6 address may be a port.
         self._ports = re.match(r"(?:5|10|11)\.", server_version) is None
         self._by_user: dict[bytes, list[AccountRow]] = {}
         for row in rows:
@@ -4691,9 +4676,11 @@ class AccountMatcher:
 
     def match(self, user: bytes, client_host: bytes, seen: Optional[int] = None) -> Match:
         """Return the rows for a login at the instant `seen`; an empty client host stands for any host."""
-        long_names, host = self._logged_as.get(user, []), client_host.lower()
-        readings = _readings_of(host) if self._ports else (host,)
-        asked = itertools.product((*long_names, user), readings)
+        long_names, hosts = self._logged_as.get(user, []), [client_host.lower()]
+        address, _, last = hosts[0].rpartition(b":")
+        if self._ports and last.isdigit() and (b"::" in address or address.count(b":") == 7):
+            hosts.append(address)
+        asked = itertools.product((*long_names, user), hosts)
         rows = dict.fromkeys(row for name, host in asked for row in self._possible(name, host, seen))
         return Match(tuple(rows), len(rows) == 1 and not long_names)
 
@@ -4739,8 +4726,7 @@ class AccountMatcher:
             candidates.append((row, pattern, not covered and pattern.may_match_hidden_address()))
             if row not in self._appeared:
                 hosts.add(row.host)
-                if pattern.net:
-                    nets.append(pattern)
+                nets += [pattern] * bool(pattern.net)
         return candidates
 
 
@@ -4750,8 +4736,8 @@ def load_accounts_file(path: str, now: int) -> Inventory:
     Raises InventoryError that names the file.
     """
     try:
-        with open(path, "rb") as file:
-            data = json.loads(file.read().decode("utf-8"))
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file)
         server, listed = _member(data, "server", dict, {}), _member(data, "accounts", list)
         version, skip = _member(server, "version", str, ""), _member(server, "skip_name_resolve", bool, False)
         settings = {"version": version, "skip_name_resolve": "ON" if skip else "OFF"}
@@ -4803,13 +4789,11 @@ def _member(data: Any, name: str, kind: type, default: Any = ...) -> Any:
 
 def _instant(text: str) -> int:
     """Read an ISO 8601 instant that states its zone, as epoch seconds."""
-    try:
-        stamp = datetime.fromisoformat(re.sub(r"[Zz]\Z", "+00:00", text))
-    except ValueError:
-        stamp = None
-    if stamp is None or stamp.tzinfo is None:
-        raise InventoryError(f"'known_since' must be like 2026-01-31T00:00:00Z, not {visible_text(text)}")
-    return int(stamp.timestamp())
+    with contextlib.suppress(ValueError):
+        stamp = _date(text)
+        if stamp and stamp.tzinfo:
+            return int(stamp.timestamp())
+    raise InventoryError(f"'known_since' must be like 2026-01-31T00:00:00Z, not {visible_text(text)}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
