@@ -3901,7 +3901,7 @@ def _verdict_row(item: "AccountVerdict", report: "Report") -> tuple[Any, ...]:
         ", ".join(item.evidence),
         "; ".join(item.keep_reasons),
         "; ".join(item.reasons),
-        report.window_days,
+        report.terms.days,
         report.now,
     )
 
@@ -4884,6 +4884,14 @@ class Terms(NamedTuple):
     drop_after: int = 30  # days that an account is locked before it may be dropped
     ignored: tuple[str, ...] = ()  # names of servers that never serve clients
 
+    def start(self, now: int) -> int:
+        """Return the instant at which the window begins."""
+        return now - self.days * DAY
+
+    def ignores(self, name: str) -> bool:
+        """Return whether a server never serves clients."""
+        return name.lower() in map(str.lower, self.ignored)
+
 
 def terms_of(config: Config) -> Terms:
     """Return the terms that the options give."""
@@ -4950,51 +4958,34 @@ class Coverage:
     """For which part of the window it is shown that no login was missed."""
 
     def __init__(self, knowledge: Knowledge, now: int, terms: Terms) -> None:
-        self.now, self.start, self.tolerated_seconds = now, now - terms.days * DAY, terms.tolerated
-        self.gaps = knowledge.gaps
+        self.now, self.start, self.gaps = now, terms.start(now), knowledge.gaps
         asked = knowledge.source == "server"
-        proven = knowledge.watched if asked else ()
-        stated: list[Watched] = []
+        self.stated: list[Watched] = []
         first = knowledge.first_heartbeat if asked else knowledge.last_run
         if terms.stated_since is not None and first is not None and knowledge.source != "none":
             lost = [gap[:2] for gap in self.gaps if gap.began < first]
-            stated = [Watched(*span, STATED) for span in uncovered(terms.stated_since, lost, first)]
-        self.intervals = sorted([*proven, *stated])
+            self.stated = [Watched(*span, STATED) for span in uncovered(terms.stated_since, lost, first)]
+        self.intervals = sorted([*(knowledge.watched if asked else ()), *self.stated])
         # The time since the last proof is no hole: the next run will prove it.  Unless one could not, or not yet.
         proven_until = max((one.ended for one in self.intervals), default=0)
         doubted = asked and (knowledge.pending or any(gap.ended > proven_until for gap in self.gaps))
         self._slack = 0 if doubted else FRESH_SECONDS
         self.holes = self.holes_since(self.start)
+        self.unwatched = sum(hole.ended - hole.began for hole in self.holes)  # seconds
+        # Whether the window is watched, but for what the user tolerates.
+        self.is_whole = bool(self.intervals) and self.unwatched <= terms.tolerated
+        # The share of the window that is watched, and that which is by the operator's word.
+        self.share = max(0.0, 1 - self.unwatched / (now - self.start)) if self.intervals else 0.0
+        stated = sum(max(0, one.ended - max(one.began, self.start)) for one in self.stated)
+        self.stated_share = stated / (now - self.start)
 
     def holes_since(self, start: int) -> list[Gap]:
-        """Return the times since an instant that are not watched."""
-        spans = uncovered(start, [one[:2] for one in self.intervals], self.now, self._slack)
-        return [Gap(began, ended, self._reasons(began, ended)) for began, ended in spans]
-
-    def _reasons(self, began: int, ended: int) -> str:
-        reasons = [gap.reason for gap in self.gaps if gap.began < ended and gap.ended > began]
-        return "; ".join(dict.fromkeys(reasons))
-
-    @property
-    def unwatched(self) -> int:
-        """Seconds of the window that are not watched."""
-        return sum(hole.ended - hole.began for hole in self.holes)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the window is watched, but for what the user tolerates."""
-        return bool(self.intervals) and self.unwatched <= self.tolerated_seconds
-
-    @property
-    def share(self) -> float:
-        """The share of the window that is watched."""
-        return 1 - min(1.0, self.unwatched / max(1, self.now - self.start))
-
-    @property
-    def stated_share(self) -> float:
-        """The share of the window that is watched by the operator's word."""
-        stated = (one for one in self.intervals if one.proof == STATED)
-        return sum(max(0, one.ended - max(one.began, self.start)) for one in stated) / max(1, self.now - self.start)
+        """Return the times since an instant that are not watched, and why."""
+        holes = []
+        for began, ended in uncovered(start, [one[:2] for one in self.intervals], self.now, self._slack):
+            reasons = dict.fromkeys(gap.reason for gap in self.gaps if gap.began < ended and gap.ended > began)
+            holes.append(Gap(began, ended, "; ".join(reasons)))
+        return holes
 
 
 class Report(NamedTuple):
@@ -5007,22 +4998,6 @@ class Report(NamedTuple):
     accounts: tuple[AccountVerdict, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...] = ()
-
-    @property
-    def window_days(self) -> int:
-        """The length of the window."""
-        return self.terms.days
-
-    @property
-    def window_start(self) -> int:
-        """The instant at which the window begins."""
-        return self.now - self.terms.days * DAY
-
-    @property
-    def server(self) -> str:
-        """The server's name and version, made visible; '' if it was not asked."""
-        settings = self.knowledge.settings
-        return visible_text(" ".join(settings[name] for name in ("hostname", "version") if settings.get(name)))
 
 
 def counts_of(accounts: Iterable[AccountVerdict]) -> Mapping[str, int]:
@@ -5136,9 +5111,9 @@ def _unproven(coverage: Coverage) -> Iterator[str]:
     """Yield what counts as watched without a proof."""
     if coverage.holes and coverage.is_whole:
         yield f"{coverage.unwatched // 60} minutes of the window were not watched; that is tolerated (TolerateHoles)"
-    stated = [one for one in coverage.intervals if one.proof == STATED]
-    if stated:
-        yield f"watched from {_day(stated[0].began)} to {_day(stated[-1].ended)}: {STATED} (WatchedSince)"
+    if coverage.stated:
+        began, ended = coverage.stated[0].began, coverage.stated[-1].ended
+        yield f"watched from {_day(began)} to {_day(ended)}: {STATED} (WatchedSince)"
 
 
 def _why(reason: str) -> str:
@@ -5150,7 +5125,7 @@ class _Assessment:
 
     def __init__(self, knowledge: Knowledge, now: int, terms: Terms, lacks: Sequence[str]) -> None:
         self.knowledge, self.now, self.terms = knowledge, now, terms
-        self.start = now - terms.days * DAY
+        self.start = terms.start(now)
         self.coverage = Coverage(knowledge, now, terms)
         self.unproven = [*_unproven(self.coverage)]
         # Why it is not known how things stand now.
@@ -5380,41 +5355,44 @@ def server_name(knowledge: Knowledge) -> str:
     return f"{name}:{port}" if name and port != "3306" else name
 
 
-def _is_ignored(name: str, terms: Terms) -> bool:
-    return name.lower() in (ignored.lower() for ignored in terms.ignored)
-
-
 def lacking(given: Sequence[Knowledge], now: int, terms: Terms) -> list[str]:
     """Return in words the servers that share accounts with those given, and are not among them."""
-    serving = [one for one in given if not _is_ignored(server_name(one), terms)]
+    serving = [one for one in given if not terms.ignores(server_name(one))]
     if not serving:
         return [f"{server_name(one)} serves no clients (ReplicasIgnored), so the others decide" for one in given]
     return [
         text
         for one in serving
-        for find in (_lacking_sources, _lacking_replicas, _lacking_nodes)
-        for text in find(one, given, now, terms)
+        for texts in (
+            _lacking_sources(one, given, terms),
+            _lacking_replicas(one, [other for other in serving if other is not one], terms.start(now), terms),
+            _lacking_nodes(one, given, terms.start(now), terms),
+        )
+        for text in texts
     ]
 
 
-def _lacking_sources(one: Knowledge, given: Sequence[Knowledge], _now: int, terms: Terms) -> Iterator[str]:
+def _lacking_sources(one: Knowledge, given: Sequence[Knowledge], terms: Terms) -> Iterator[str]:
     name, sources = server_name(one), one.topology.sources
     if sources is None:
         yield f"{name} replicates, it is not known from where (needed: {_NEEDED['replication']})"
     for source in sources or ():
         known = any(other is not one and other.settings.get("server_id") == source.server_id for other in given)
         names = source.host, f"{source.host}:{source.port}"
-        if not known and not any(_is_ignored(called, terms) for called in names):
+        if not known and not any(map(terms.ignores, names)):
             yield _missing(f"{names[1]}, the primary of {name},")
 
 
-def _lacking_replicas(one: Knowledge, given: Sequence[Knowledge], now: int, terms: Terms) -> Iterator[str]:
+def _lacking_replicas(one: Knowledge, others: Sequence[Knowledge], start: int, terms: Terms) -> Iterator[str]:
     """Yield how many of a primary's replicas are missing: of those connected, and of those seen within the window."""
-    start = now - terms.days * DAY
-    seen = {host for host, at in one.topology.replicas.items() if at >= start and not _is_ignored(host, terms)}
-    connected = [host for host in one.topology.connected if not _is_ignored(host, terms)]
-    others = [other for other in given if other is not one and not _is_ignored(server_name(other), terms)]
-    running = [other for other in others if other.topology.running and _replicates_from(other, one)]
+    seen = {host for host, at in one.topology.replicas.items() if at >= start and not terms.ignores(host)}
+    connected = [host for host in one.topology.connected if not terms.ignores(host)]
+    number = one.settings.get("server_id")
+    running = [
+        other
+        for other in others
+        if other.topology.running and any(source.server_id == number for source in other.topology.sources or ())
+    ]
     # Those not connected any more may replicate from another server of the group by now.
     names = {_first_label(other.settings.get("hostname", "")) for other in others}
     strangers = sorted(host for host in seen if _first_label(host) not in names)
@@ -5428,24 +5406,19 @@ def _lacking_replicas(one: Knowledge, given: Sequence[Knowledge], now: int, term
         yield _missing(who, lack)
 
 
-def _replicates_from(other: Knowledge, one: Knowledge) -> bool:
-    number = one.settings.get("server_id")
-    return any(source.server_id == number for source in other.topology.sources or ())
-
-
 def _first_label(host: str) -> str:
     """Return a host name without its domain, and an address as it is."""
     return host if _ADDRESS.fullmatch(host) else host.partition(".")[0].lower()
 
 
-def _lacking_nodes(one: Knowledge, given: Sequence[Knowledge], now: int, terms: Terms) -> Iterator[str]:
-    start, cluster = now - terms.days * DAY, one.topology.cluster
+def _lacking_nodes(one: Knowledge, given: Sequence[Knowledge], start: int, terms: Terms) -> Iterator[str]:
     size = max((int(nodes) for nodes, at in one.topology.nodes.items() if at >= start), default=0)
     addresses = one.settings.get("wsrep_incoming_addresses", "").split(",")
-    by_address = sum(_is_ignored(address.rpartition(":")[0], terms) for address in addresses)
-    nodes = [_is_ignored(server_name(other), terms) for other in given if other.topology.cluster == cluster]
-    size -= max(by_address, sum(nodes))
-    lack = size - nodes.count(False)
+    by_address = sum(terms.ignores(address.rpartition(":")[0]) for address in addresses)
+    mine = [other for other in given if other.topology.cluster == one.topology.cluster]
+    by_name = sum(terms.ignores(server_name(other)) for other in mine)
+    size -= max(by_address, by_name)
+    lack = size - (len(mine) - by_name)
     if lack > 0:
         yield _missing(f"{lack} of the {size} nodes of the Galera cluster of {server_name(one)}", lack)
 
@@ -5569,7 +5542,7 @@ def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, t
         lacks = [
             f"{name} is missing: no database of it was given"
             for name, of in missing.items()
-            if of in ("", group) and not _is_ignored(name, terms)
+            if of in ("", group) and not terms.ignores(name)
         ]
         lacks += lacking([one.knowledge for one in mine], now, terms)
         lacks += _unlisted(mine, now, terms)
@@ -5577,9 +5550,9 @@ def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, t
         for one in mine:
             report = assess(one.knowledge, now, terms, lacks)
             report = report._replace(notes=(*report.notes, *filter(None, [one.note])))
-            judged.append(Server(one.name, group, report, tuple(lacks), _is_ignored(one.name, terms)))
+            judged.append(Server(one.name, group, report, tuple(lacks), terms.ignores(one.name)))
         servers += judged
-        accounts += _accounts_of(group, [one for one in judged if not one.ignored], judged)
+        accounts += _accounts_of(group, judged)
     going = removable(accounts)
     where = len({name for item in going for name in item.servers})
     sentence = (
@@ -5592,21 +5565,18 @@ def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, t
 def _unlisted(group: Sequence[Database], now: int, terms: Terms) -> Iterator[str]:
     """Yield why a server of a group may have seen accounts used that it does not list."""
     for one in group if len(group) > 1 else ():
-        if not _is_ignored(one.name, terms):
+        if not terms.ignores(one.name):
             for problem in (*_tracking_problems(one.knowledge, now), *inventory_problems(one.knowledge, now)):
                 yield f"{one.name}: {problem}"
 
 
-def _accounts_of(group: str, serving: Sequence[Server], servers: Sequence[Server]) -> Iterator[AccountVerdict]:
-    """Yield the accounts of a group; one that serves no clients tells only of use."""
+def _accounts_of(group: str, servers: Sequence[Server]) -> Iterator[AccountVerdict]:
+    """Yield the accounts of a group; a server that serves no clients tells only of use."""
     rows: dict[AccountRow, list[tuple[Server, AccountVerdict]]] = {}
-    for one in serving:
+    for one in sorted(servers, key=lambda one: one.ignored):
         for item in one.report.accounts:
-            rows.setdefault(item.account.row, []).append((one, item))
-    for one in servers:
-        for item in one.report.accounts:
-            if one.ignored and item.account.row in rows and item.verdict == "active":
-                rows[item.account.row].append((one, item))
+            if not one.ignored or (item.account.row in rows and item.verdict == "active"):
+                rows.setdefault(item.account.row, []).append((one, item))
     for found in rows.values():
         yield _account_of(group, found)
 
@@ -5615,7 +5585,7 @@ def _account_of(group: str, rows: Sequence[tuple[Server, AccountVerdict]]) -> Ac
     """Put together what the servers of a group say of one account: used anywhere is used."""
     server, newest = max(rows, key=lambda row: row[1].last_seen or 0)
     items = [item for _, item in rows]
-    verdict = next(verdict for verdict in ("active", "unknown", "stale", "never") if verdict in _each(items, "verdict"))
+    verdict = max((item.verdict for item in items), key=VERDICTS.index)
     # What all of them say needs no name.
     reasons = [
         reason if all(reason in item.reasons for item in items) else f"{one.name}: {reason}"
@@ -5629,7 +5599,7 @@ def _account_of(group: str, rows: Sequence[tuple[Server, AccountVerdict]]) -> Ac
         account=newest.account._replace(locked=newest.account.locked and all(item.account.locked for item in items)),
         verdict=verdict,
         removable=verdict in ("stale", "never") and not keep,
-        droppable=all(_each(items, "droppable")),
+        droppable=all(item.droppable for item in items),
         first_seen=min(firsts, default=None),
         evidence=tuple(dict.fromkeys(kind for item in items for kind in item.evidence)),
         client_hosts=tuple(dict.fromkeys(host for item in items for host in item.client_hosts)),
@@ -5639,10 +5609,6 @@ def _account_of(group: str, rows: Sequence[tuple[Server, AccountVerdict]]) -> Ac
         servers=tuple(one.name for one, _ in rows),
         last_server=server.name if newest.last_seen is not None else None,
     )
-
-
-def _each(items: Iterable[AccountVerdict], name: str) -> list[Any]:
-    return [getattr(item, name) for item in items]
 
 
 def run_on(servers: Sequence[Server]) -> str:
@@ -5701,12 +5667,6 @@ def wrapped(label: str, *texts: str) -> list[str]:
     return [line for text in texts for line in fill(text, break_on_hyphens=False)]
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as a table; the first is the head."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in rows)
-
-
 def json_text(data: Mapping[str, Any]) -> str:
     """Return data as JSON."""
     return json.dumps(data, indent=2) + "\n"
@@ -5721,19 +5681,16 @@ def csv_text(header: str, rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.writer(out, lineterminator="\r\n")
     names = header.split(",")
     writer.writerow(names)
-    writer.writerows([_not_a_formula(_cell(row[name])) for name in names] for row in rows)
+    writer.writerows([_cell(row[name]) for name in names] for row in rows)
     return out.getvalue()
 
 
 def _cell(value: Any) -> str:
+    """Return a value as text, with a quote before what a spreadsheet would take for a formula, or for such a quote."""
     if value is None or isinstance(value, bool):
         return {None: "", True: "yes", False: "no"}[value]
-    return "; ".join(value) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _not_a_formula(value: str) -> str:
-    """Put a quote before what a spreadsheet would take for a formula, or for such a quote."""
-    return "'" + value if value[:1] and value[0] in "'=+-@|\t\r\n\uff1d\uff0b\uff0d\uff20" else value
+    text = "; ".join(value) if isinstance(value, (list, tuple)) else str(value)
+    return re.sub(r"\A(?=['=+\-@|\t\r\n\uff1d\uff0b\uff0d\uff20])", "'", text)
 
 
 # The stored logins.
@@ -5757,9 +5714,9 @@ def accounts_text(store: Store, form: str) -> str:
     shown = [{name: visible_text(value) for name, value in row.items()} for row in rows]
     if form == "csv":
         return csv_text("user,host,first_seen,last_seen,source,note", shown)
-    return columns(
-        [["USER", "HOST", "FIRST SEEN", "LAST SEEN", "SOURCE", "NOTE"], *(list(row.values()) for row in shown)]
-    )
+    table = [("USER", "HOST", "FIRST SEEN", "LAST SEEN", "SOURCE", "NOTE"), *(row.values() for row in shown)]
+    widths = [max(map(len, column)) for column in zip(*table)]
+    return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in table)
 
 
 # The report.
@@ -5773,7 +5730,7 @@ def table_report(fleet: Fleet) -> str:
     counts = counts_of(listed)
     totals = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     several = len(fleet.servers) > 1
-    lines = [f"window: {fleet.terms.days} days, since {_minute(fleet.now - fleet.terms.days * DAY)}"]
+    lines = [f"window: {fleet.terms.days} days, since {_minute(fleet.terms.start(fleet.now))}"]
     for server in fleet.servers:
         lines += ["", *_table_head(server, several)]
     lines += ["", *wrapped("problem: ", *fleet.lacks)] if fleet.lacks else []
@@ -5867,8 +5824,8 @@ def json_report(report: Report) -> str:
                 "definers_known": knowledge.definers is not None,
                 "sessions_complete": knowledge.sessions_complete,
             },
-            "window_days": report.window_days,
-            "window_start": utc(report.window_start),
+            "window_days": report.terms.days,
+            "window_start": utc(report.coverage.start),
             "accounts": [
                 {key: value for key, value in _facts(item).items() if key not in of_groups} for item in report.accounts
             ],
@@ -5892,7 +5849,7 @@ def fleet_data(fleet: Fleet) -> dict[str, Any]:
         "schema": 2,
         "generated_at": utc(fleet.now),
         "window_days": fleet.terms.days,
-        "window_start": utc(fleet.now - fleet.terms.days * DAY),
+        "window_start": utc(fleet.terms.start(fleet.now)),
         "sentence": fleet.sentence,
         "problems": fleet.problems,
         "groups": groups,
@@ -5907,7 +5864,7 @@ def _json_missing(fleet: Fleet) -> Iterator[dict[str, Any]]:
     coverage = Coverage(nothing, fleet.now, fleet.terms)
     report = Report(fleet.now, fleet.terms, nothing, coverage, (), ("no database was given",))
     for name, group in fleet.missing.items():
-        server = Server(name, group, report, (), _is_ignored(name, fleet.terms))
+        server = Server(name, group, report, (), fleet.terms.ignores(name))
         yield {**_json_server(server), "missing": True, "holes": []}
 
 
@@ -5940,7 +5897,7 @@ def _json_evidence(report: Report) -> dict[str, Any]:
             for one in coverage.intervals
         ],
         "holes": [_json_gap(hole) for hole in coverage.holes],
-        "watched_share": _watched_share(coverage, 4),
+        "watched_share": round(coverage.share, 4),
         "problems": report.problems,
         "notes": report.notes,
     }
@@ -5948,10 +5905,6 @@ def _json_evidence(report: Report) -> dict[str, Any]:
 
 def _json_gap(gap: Gap) -> dict[str, str]:
     return {"began": utc(gap.began), "ended": utc(gap.ended), "reason": visible_text(gap.reason)}
-
-
-def _watched_share(coverage: Coverage, digits: int) -> float:
-    return round(coverage.share if coverage.intervals else 0.0, digits)
 
 
 def _facts(item: AccountVerdict) -> dict[str, Any]:
@@ -5987,45 +5940,39 @@ def csv_report(fleet: Fleet, *, groups: bool) -> str:
     return csv_text(header + ",group,servers,last_server" * groups, rows)
 
 
-_Samples = list[tuple[dict[str, str], Any]]  # of a metric: labels and value
+# Labels, and the gauges that bear them: the name of each, what it tells behind it, and its value.
+_Gauges = tuple[dict[str, str], dict[str, Any]]
 
 
 def prometheus_report(report: Report) -> str:
     """Return gauges for node_exporter's textfile collector: no names, no stamps, a fixed number of series."""
-    return _exposition({**_account_gauges(report.accounts, {}), **_server_gauges(report, {})})
+    return _exposition([*_account_gauges({}, report.accounts), ({}, _server_gauges(report))])
 
 
 def prometheus_fleet(fleet: Fleet) -> str:
     """Return the same over several servers: the accounts of each group, and what is known of each server."""
-    samples: dict[str, _Samples] = {"servers_missing Servers without a database.": [({}, len(fleet.lacks))]}
-    gauges = [
-        _account_gauges([item for item in fleet.accounts if item.group == group], {"group": group})
-        for group in fleet.groups
-    ]
-    gauges += [_server_gauges(one.report, {"group": one.group, "server": one.name}) for one in fleet.serving]
-    for metric, values in itertools.chain.from_iterable(one.items() for one in gauges):
-        samples.setdefault(metric, []).extend(values)
-    return _exposition(samples)
+    gauges: list[_Gauges] = [({}, {"servers_missing Servers without a database.": len(fleet.lacks)})]
+    for group in fleet.groups:
+        gauges += _account_gauges({"group": group}, [item for item in fleet.accounts if item.group == group])
+    gauges += [({"group": one.group, "server": one.name}, _server_gauges(one.report)) for one in fleet.serving]
+    return _exposition(gauges)
 
 
-def _account_gauges(accounts: Sequence[AccountVerdict], labels: dict[str, str]) -> dict[str, _Samples]:
-    """Return the gauges of accounts: what each tells, behind its name."""
-    counts, locked = counts_of(accounts), sum(bool(item.account.locked) for item in accounts)
-    return {
-        "accounts Accounts by verdict.": [({**labels, "verdict": verdict}, counts[verdict]) for verdict in VERDICTS],
-        "accounts_removable Accounts that are stale or never used, with nothing to keep them.": [
-            (labels, len(removable(accounts)))
-        ],
-        "accounts_locked Accounts that are locked.": [(labels, locked)],
-    }
+def _account_gauges(labels: dict[str, str], accounts: Sequence[AccountVerdict]) -> Iterator[_Gauges]:
+    counts = counts_of(accounts)
+    for verdict in VERDICTS:
+        yield {**labels, "verdict": verdict}, {"accounts Accounts by verdict.": counts[verdict]}
+    going, locked = len(removable(accounts)), sum(bool(item.account.locked) for item in accounts)
+    yield labels, {"accounts_removable Accounts that are stale or never used, with nothing to keep them.": going}
+    yield labels, {"accounts_locked Accounts that are locked.": locked}
 
 
-def _server_gauges(report: Report, labels: dict[str, str]) -> dict[str, _Samples]:
-    """Return the gauges of a server; those that are not known are left out."""
+def _server_gauges(report: Report) -> dict[str, Any]:
+    """Return the gauges of a server; what is not known is None."""
     knowledge, coverage = report.knowledge, report.coverage
-    metrics = {
-        "window_seconds Length of the window in which an account must be used to be active.": report.window_days * DAY,
-        "watched_ratio Share of the window that is watched.": _watched_share(coverage, 6),
+    return {
+        "window_seconds Length of the window in which an account must be used to be active.": report.terms.days * DAY,
+        "watched_ratio Share of the window that is watched.": round(coverage.share, 6),
         "stated_ratio Share of the window that is watched by the operator's word alone (WatchedSince).": round(
             coverage.stated_share, 6
         ),
@@ -6038,25 +5985,25 @@ def _server_gauges(report: Report, labels: dict[str, str]) -> dict[str, _Samples
         "last_run_timestamp_seconds Time of the last successful run.": knowledge.last_run,
         "inventory_timestamp_seconds Time at which the server was last asked for its accounts.": knowledge.inventory_at,
         "gaps Stretches within the window whose records are lost.": sum(
-            gap.ended >= report.window_start for gap in knowledge.gaps
+            gap.ended >= report.coverage.start for gap in knowledge.gaps
         ),
         "problems Reasons for which no account is called unused.": len(report.problems),
         "suspect_records Login records that may be forged or torn.": len(knowledge.suspects),
         "unparsed_records Records that could not be read.": knowledge.unparsed,
     }
-    return {metric: [(labels, value)] for metric, value in metrics.items() if value is not None}
 
 
-def _exposition(samples: Mapping[str, _Samples]) -> str:
-    """Return gauges in the text format of Prometheus; the name of each stands before what it tells."""
-    lines = []
-    for metric, values in samples.items():
-        name = metric.split()[0]
-        lines += [f"# HELP conntracker_{metric}", f"# TYPE conntracker_{name} gauge"]
-        for labels, value in values:
-            said = ",".join(f"{label}={json.dumps(text, ensure_ascii=False)}" for label, text in labels.items())
-            lines.append(f"conntracker_{name}{f'{{{said}}}' if said else ''} {value}")
-    return "\n".join(lines) + "\n"
+def _exposition(gauges: Iterable[_Gauges]) -> str:
+    """Return gauges in the text format of Prometheus, all samples of one together; without those that are None."""
+    lines: dict[str, str] = {}
+    for labels, values in gauges:
+        said = ",".join(f"{label}={json.dumps(text, ensure_ascii=False)}" for label, text in labels.items())
+        for metric, value in values.items():
+            name = f"conntracker_{metric.split()[0]}"
+            if value is not None:
+                lines.setdefault(metric, f"# HELP conntracker_{metric}\n# TYPE {name} gauge\n")
+                lines[metric] += f"{name}{f'{{{said}}}' if said else ''} {value}\n"
+    return "".join(lines.values())
 
 
 # SQL, for review.
@@ -6064,70 +6011,63 @@ def _exposition(samples: Mapping[str, _Samples]) -> str:
 
 def lock_sql(fleet: Fleet, group: str) -> str:
     """Return a script that locks the removable accounts of a group; the undo follows it as comments."""
-    going = _going(fleet, group)
-    lines = _sql_header(fleet, group, "lock", len(going))
-    for item in going:
-        statement = "-- already locked:" if item.account.locked else f"{alter_user(item.account.row, 'LOCK')} --"
-        lines.append(f"{_elsewhere(fleet, item)}{statement} {item.name}: {item.verdict}; {'; '.join(item.reasons)}")
-    lines += ["", "-- To undo:", *(f"-- {line}" for line in _unlock_lines(fleet, group))]
-    return "\n".join(lines) + "\n"
+    lines = []
+    for item in _going(fleet, group):
+        form = "" if item.account.locked else "ALTER USER {} ACCOUNT LOCK"
+        lines.append(f"{_statement(fleet, item, form)}: {item.verdict}; {'; '.join(item.reasons)}")
+    undo = [f"-- {line}" for line in _unlock_lines(fleet, group)]
+    return _script(fleet, group, f"lock {len(lines)}", [*lines, "", "-- To undo:", *undo])
 
 
 def unlock_sql(fleet: Fleet, group: str) -> str:
     """Return the script that undoes lock_sql."""
-    header = _sql_header(fleet, group, "unlock", len(_going(fleet, group)))
-    return "\n".join([*header, *_unlock_lines(fleet, group)]) + "\n"
+    return _script(fleet, group, f"unlock {len(_going(fleet, group))}", _unlock_lines(fleet, group))
 
 
 def drop_sql(fleet: Fleet, group: str) -> str:
     """Return a script that drops the accounts that were locked long enough and never asked for."""
-    dropped = [item for item in fleet.accounts if item.droppable and item.group == group]
-    lines = _sql_header(fleet, group, "drop", len(dropped))
-    lines.append("-- First, the backup from which they can be made again:  mariadb-dump --system=users > users.sql")
-    for item in dropped:
-        last = f"last use {_minute(item.last_seen)}" if item.last_seen is not None else "never used"
-        since = f"{item.stage} since {_day(item.account.locked_since)}, watched all the time, never asked for"
-        statement = f"{_elsewhere(fleet, item)}{_sql_of(item.account.row, 'DROP USER {}')}"
-        lines.append(f"{statement} -- {item.name}: {since}; {last}")
-    return "\n".join(lines) + "\n"
+    lines = ["-- First, the backup from which they can be made again:  mariadb-dump --system=users > users.sql"]
+    for item in fleet.accounts:
+        if item.droppable and item.group == group:
+            last = f"last use {_minute(item.last_seen)}" if item.last_seen is not None else "never used"
+            since = f"{item.stage} since {_day(item.account.locked_since)}, watched all the time, never asked for"
+            lines.append(f"{_statement(fleet, item, 'DROP USER {}')}: {since}; {last}")
+    return _script(fleet, group, f"drop {len(lines) - 1}", lines)
 
 
 def _going(fleet: Fleet, group: str) -> list[AccountVerdict]:
     return [item for item in removable(fleet.accounts) if item.group == group]
 
 
-def _sql_header(fleet: Fleet, group: str, what: str, count: int) -> list[str]:
+def _unlock_lines(fleet: Fleet, group: str) -> list[str]:
+    """Return the statements for all but the accounts that were locked before: they stay so."""
+    unlocked = (item for item in _going(fleet, group) if not item.account.locked)
+    return [_statement(fleet, item, "ALTER USER {} ACCOUNT UNLOCK") for item in unlocked]
+
+
+def _script(fleet: Fleet, group: str, what: str, lines: Sequence[str]) -> str:
     servers = fleet.groups[group]
-    place = run_on(servers)
-    where = (
-        f"{group}, to be run on {place} alone" if len(servers) > 1 else servers[0].report.server or "an unknown server"
-    )
-    return [
-        f"-- conntracker: {what} {count} unused accounts of {where}",
+    settings = servers[0].report.knowledge.settings
+    where = visible_text(" ".join(filter(None, map(settings.get, ("hostname", "version"))))) or "an unknown server"
+    if len(servers) > 1:
+        where = f"{group}, to be run on {run_on(servers)} alone"
+    header = [
+        f"-- conntracker: {what} unused accounts of {where}",
         f"-- assessed {utc(fleet.now)}, window {fleet.terms.days} days; for review, nothing was run",
         "SET NAMES utf8mb4;",
     ]
+    return "\n".join([*header, *lines]) + "\n"
 
 
-def _elsewhere(fleet: Fleet, item: AccountVerdict) -> str:
-    """Return what makes a comment of a statement on an account that the server on which the script runs has not."""
+def _statement(fleet: Fleet, item: AccountVerdict, form: str) -> str:
+    """Return a statement on an account with its name; a comment if the server on which the script runs has it not."""
     place = run_on(fleet.groups[item.group])
-    return "" if place in item.servers else f"-- not on {place}, but on {', '.join(item.servers)}: "
+    elsewhere = "" if place in item.servers else f"-- not on {place}, but on {', '.join(item.servers)}: "
+    statement = f"{sql_on(item.account.row, form)} --" if form else "-- already locked:"
+    return f"{elsewhere}{statement} {item.name}"
 
 
-def _unlock_lines(fleet: Fleet, group: str) -> Iterator[str]:
-    """Yield the statements for all but the accounts that were locked before: they stay so."""
-    for item in _going(fleet, group):
-        if not item.account.locked:
-            yield f"{_elsewhere(fleet, item)}{alter_user(item.account.row, 'UNLOCK')} -- {item.name}"
-
-
-def alter_user(row: AccountRow, action: str) -> str:
-    """Return ALTER USER for any name."""
-    return _sql_of(row, f"ALTER USER {{}} ACCOUNT {action}")
-
-
-def _sql_of(row: AccountRow, form: str) -> str:
+def sql_on(row: AccountRow, form: str) -> str:
     """Return a statement on any account, right with and without NO_BACKSLASH_ESCAPES and ANSI_QUOTES.
 
     Backslashes and quotes go into backquotes, which know no escape but themselves doubled; a name with
