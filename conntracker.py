@@ -6607,36 +6607,27 @@ def _open(config: Config, *, write: bool = False) -> Store:
     return Store(config.sqlite_path, config.time_format_db, config.time_location, write=write)
 
 
-def run_accounts(config: Config, _say: Say) -> int:
-    """Print the stored logins."""
-    emit(accounts_text(_open(config), config.format))
-    return 0
-
-
-def run_report(config: Config, _say: Say) -> int:
+def run_report(config: Config) -> None:
     """Print the verdict on every account: of one server, or over several."""
-    now, terms = int(time.time()), terms_of(config)
-    databases = load_databases(config.sources, config) if config.sources else [_own_database(config, now)]
+    now, several = int(time.time()), bool(config.sources)
+    databases = load_databases(config.sources, config) if several else [_own_database(config, now)]
     missing = dict(name.partition("=")[::2] for name in config.missing)
-    fleet = judge(databases, missing, now, terms)
+    fleet = judge(databases, missing, now, terms_of(config))
     report = fleet.servers[0].report
-    if config.format == "prometheus":  # its figures are of all accounts
-        emit(prometheus_fleet(fleet) if config.sources else prometheus_report(report), config.output)
-        return 0
-    fleet = fleet._replace(accounts=only(fleet.accounts, config.verdict))
+    if config.format != "prometheus":  # its figures are of all accounts
+        fleet = fleet._replace(accounts=only(fleet.accounts, config.verdict))
+        report = report._replace(accounts=only(report.accounts, config.verdict))
+    writers: dict[str, Callable[[], str]] = {
+        "table": lambda: table_report(fleet),
+        "json": lambda: json_text(fleet_data(fleet)) if several else json_report(report),
+        "csv": lambda: csv_report(fleet, groups=several),
+        "prometheus": lambda: prometheus_fleet(fleet) if several else prometheus_report(report),
+        "html": lambda: html_report(fleet_data(fleet)),
+    }
     if config.format == "sql":
         _write_sql(fleet, config)
-    elif config.format == "json" and not config.sources:
-        emit(json_report(report._replace(accounts=only(report.accounts, config.verdict))), config.output)
     else:
-        writers: dict[str, Callable[[Fleet], str]] = {
-            "table": table_report,
-            "json": lambda fleet: json_text(fleet_data(fleet)),
-            "csv": lambda fleet: csv_report(fleet, groups=bool(config.sources)),
-            "html": lambda fleet: html_report(fleet_data(fleet)),
-        }
-        emit(writers[config.format](fleet), config.output, encoding="utf-8" if config.format == "html" else "")
-    return 0
+        emit(writers[config.format](), config.output, encoding="utf-8" if config.format == "html" else "")
 
 
 def _own_database(config: Config, now: int) -> Database:
@@ -6649,71 +6640,52 @@ def _own_database(config: Config, now: int) -> Database:
 
 
 def _write_sql(fleet: Fleet, config: Config) -> None:
-    """Write a script per group, with the script that undoes it beside it if they go to files."""
+    """Write the scripts of all groups, in a folder one per group; beside files the scripts that undo them."""
+    import urllib.parse
+
     write = drop_sql if config.stage == "drop" else lock_sql
-    if not os.path.isdir(config.output):
-        emit("\n".join(write(fleet, group) for group in fleet.groups), config.output, encoding="utf-8")
-        scripts = {config.output: list(fleet.groups)} if config.output else {}
-    else:
-        scripts = {os.path.join(config.output, f"{_file_name(group)}.sql"): [group] for group in fleet.groups}
-        for path, groups in scripts.items():
-            emit(write(fleet, groups[0]), path)
+    scripts = {config.output: list(fleet.groups)}
+    if os.path.isdir(config.output):
+        # Each group has a file name that no other one gets.
+        names = {urllib.parse.quote(group, safe=" @+,="): group for group in fleet.groups}
+        scripts = {os.path.join(config.output, f"{name}.sql"): [group] for name, group in names.items()}
     for path, groups in scripts.items():
-        if config.stage == "lock":
+        emit("\n".join(write(fleet, group) for group in groups), path, encoding="utf-8")
+        if path and config.stage == "lock":
             emit("\n".join(unlock_sql(fleet, group) for group in groups), f"{path}.undo")
 
 
-def _file_name(group: str) -> str:
-    """Return a file name that no other group gets."""
-    import urllib.parse
-
-    return urllib.parse.quote(group, safe=" @+,=")
-
-
-def run_status(config: Config, _say: Say) -> int:
-    """Print the tracker's health; the exit code is the state."""
+def run_status(config: Config) -> int:
+    """Print the tracker's health; return its state, the exit code."""
+    knowledge = Knowledge()
     try:
         knowledge = _open(config).knowledge()
+        checks = health(knowledge, int(time.time()), asked=bool(config.inventory))
     except ConntrackerError as error:
         code = CRITICAL if not os.path.exists(config.sqlite_path) else UNKNOWN
-        emit(status_text([Check("database", code, visible_text(str(error)))], Knowledge(), config.format))
-        return code
-    checks = health(knowledge, int(time.time()), asked=bool(config.inventory))
+        checks = [Check("database", code, visible_text(str(error)))]
     emit(status_text(checks, knowledge, config.format))
     return max(check.code for check in checks)
 
 
-def run_grants(config: Config, _say: Say) -> int:
-    """Print the SQL that makes the account for the inventory."""
-    emit(grants_sql(config.user))
-    return 0
-
-
-def run_sql(config: Config, _say: Say) -> int:
-    """Print what a SELECT on the database returns, as the sqlite3 program does."""
-    rows = _open(config).select(config.words[0])
-    emit("".join("|".join(map(_value_text, row)) + "\n" for row in rows))
-    return 0
+def select_text(store: Store, statement: str) -> str:
+    """Return what a SELECT finds, as the sqlite3 program prints it."""
+    lines = ("|".join(map(_value_text, row)) for row in store.select(statement))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _value_text(value: Any) -> str:
     return "" if value is None else visible(value) if isinstance(value, bytes) else visible_text(str(value))
 
 
-def run_snapshot(config: Config, _say: Say) -> int:
-    """Write a consistent copy of the database."""
-    _open(config).snapshot(config.words[0])
-    return 0
-
-
-RUN: dict[str, Callable[[Config, Say], int]] = {
-    "collect": collect,
-    "accounts": run_accounts,
+# The commands that only read; what one of them returns is the exit code, if not 0.
+RUN: dict[str, Callable[[Config], Optional[int]]] = {
+    "accounts": lambda config: emit(accounts_text(_open(config), config.format)),
     "report": run_report,
     "status": run_status,
-    "grants": run_grants,
-    "sql": run_sql,
-    "snapshot": run_snapshot,
+    "grants": lambda config: emit(grants_sql(config.user)),
+    "sql": lambda config: emit(select_text(_open(config), config.words[0])),
+    "snapshot": lambda config: _open(config).snapshot(config.words[0]),
 }
 
 
@@ -6732,7 +6704,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             return 0
         config = configure(arguments)
         level = config.log_level
-        return RUN[config.command](config, say)
+        return collect(config, say) if config.command == "collect" else RUN[config.command](config) or 0
     except ConntrackerError as error:
         say("ERROR", str(error))
         return error.exit_code
