@@ -5545,7 +5545,13 @@ def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, t
             if of in ("", group) and not terms.ignores(name)
         ]
         lacks += lacking([one.knowledge for one in mine], now, terms)
-        lacks += _unlisted(mine, now, terms)
+        # A server of a group may have seen accounts used that it does not list.
+        lacks += [
+            f"{one.name}: {problem}"
+            for one in mine
+            if len(mine) > 1 and not terms.ignores(one.name)
+            for problem in (*_tracking_problems(one.knowledge, now), *inventory_problems(one.knowledge, now))
+        ]
         judged = []
         for one in mine:
             report = assess(one.knowledge, now, terms, lacks)
@@ -5560,14 +5566,6 @@ def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, t
         f" as of {_minute(now)} UTC."
     )
     return Fleet(now, terms, tuple(servers), tuple(sorted(accounts, key=_most_actionable)), sentence, missing)
-
-
-def _unlisted(group: Sequence[Database], now: int, terms: Terms) -> Iterator[str]:
-    """Yield why a server of a group may have seen accounts used that it does not list."""
-    for one in group if len(group) > 1 else ():
-        if not terms.ignores(one.name):
-            for problem in (*_tracking_problems(one.knowledge, now), *inventory_problems(one.knowledge, now)):
-                yield f"{one.name}: {problem}"
 
 
 def _accounts_of(group: str, servers: Sequence[Server]) -> Iterator[AccountVerdict]:
@@ -5733,7 +5731,7 @@ def table_report(fleet: Fleet) -> str:
     lines = [f"window: {fleet.terms.days} days, since {_minute(fleet.terms.start(fleet.now))}"]
     for server in fleet.servers:
         lines += ["", *_table_head(server, several)]
-    lines += ["", *wrapped("problem: ", *fleet.lacks)] if fleet.lacks else []
+    lines += [""] * bool(fleet.lacks) + wrapped("problem: ", *fleet.lacks)
     lines += ["", f"  {'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE"]
     known = {*fleet.problems, *(problem for server in fleet.servers for problem in server.problems)}
     for item in listed:
@@ -5802,35 +5800,30 @@ def json_report(report: Report) -> str:
     setting = knowledge.settings.get
     named = ("hostname", "version", "datadir", "system_time_zone")
     of_groups = ("group", "servers", "last_server")
-    shared = _json_evidence(report)
-    return json_text(
-        {
-            "schema": REPORT_SCHEMA,
-            "generated_at": utc(report.now),
-            "server": {
-                **{name: visible_text(setting(name, "")) or None for name in named},
-                "skip_name_resolve": setting("skip_name_resolve", "").upper() in ("ON", "1"),
-            },
-            **shared,
-            "tracking": {
-                **shared["tracking"],
-                "last_record": utc(knowledge.last_record) or None,
-                "gaps": [_json_gap(gap) for gap in knowledge.gaps],
-            },
-            "holes_tolerated": bool(coverage.holes) and coverage.is_whole,
-            "inventory": {
-                "source": knowledge.source,
-                "taken_at": utc(knowledge.inventory_at) or None,
-                "definers_known": knowledge.definers is not None,
-                "sessions_complete": knowledge.sessions_complete,
-            },
-            "window_days": report.terms.days,
-            "window_start": utc(report.coverage.start),
-            "accounts": [
-                {key: value for key, value in _facts(item).items() if key not in of_groups} for item in report.accounts
-            ],
-        }
-    )
+    data = {
+        "schema": REPORT_SCHEMA,
+        "generated_at": utc(report.now),
+        "server": {
+            **{name: visible_text(setting(name, "")) or None for name in named},
+            "skip_name_resolve": setting("skip_name_resolve", "").upper() in ("ON", "1"),
+        },
+        **_json_evidence(report),
+        "holes_tolerated": bool(coverage.holes) and coverage.is_whole,
+        "inventory": {
+            "source": knowledge.source,
+            "taken_at": utc(knowledge.inventory_at) or None,
+            "definers_known": knowledge.definers is not None,
+            "sessions_complete": knowledge.sessions_complete,
+        },
+        "window_days": report.terms.days,
+        "window_start": utc(coverage.start),
+        "accounts": [
+            {key: value for key, value in _facts(item).items() if key not in of_groups} for item in report.accounts
+        ],
+    }
+    data["tracking"]["last_record"] = utc(knowledge.last_record) or None
+    data["tracking"]["gaps"] = [_json_gap(gap) for gap in knowledge.gaps]
+    return json_text(data)
 
 
 def fleet_data(fleet: Fleet) -> dict[str, Any]:
