@@ -4662,10 +4662,11 @@ class AccountMatcher:
         # From 12.0.1 on the end of a bare IPv6 address may be a port.
         self._ports = re.match(r"(?:5|10|11)\.", server_version) is None
         self._by_user: dict[bytes, list[AccountRow]] = {}
+        self._by_folded: dict[str, list[AccountRow]] = {}
         for row in rows:
             self._by_user.setdefault(row.user, []).append(row)
-        hosts = {row.host for mine in self._by_user.values() for row in mine}
-        self._patterns = {host: HostPattern(host) for host in hosts}
+            self._by_folded.setdefault(_folded(row.user), []).append(row)
+        self._pattern = functools.cache(HostPattern)
         # The audit plugin cuts a long name: it logs the first bytes, then the length's low byte.
         cut, long = (64, 64) if old else (132, 133)
         self._logged_as: dict[bytes, list[bytes]] = {}
@@ -4686,7 +4687,7 @@ class AccountMatcher:
 
     def named(self, user: bytes) -> Match:
         """Return the rows of a user name as the user statistics fold it: letter case and accents do not count there."""
-        rows = [row for name, mine in self._by_user.items() if _folded(name) == _folded(user) for row in mine]
+        rows = self._by_folded.get(_folded(user), ())
         return Match(tuple(rows), len(rows) == 1)
 
     def _possible(self, user: bytes, host: bytes, seen: Optional[int]) -> Iterator[AccountRow]:
@@ -4721,7 +4722,7 @@ class AccountMatcher:
         hosts: set[bytes] = set()
         nets: list[HostPattern] = []
         for row in rows:
-            pattern = self._patterns[row.host]
+            pattern = self._pattern(row.host)
             covered = row.host in hosts or any(map(pattern.within, nets))
             candidates.append((row, pattern, not covered and pattern.may_match_hidden_address()))
             if row not in self._appeared:
@@ -5037,9 +5038,9 @@ def assess(
     return Report(now, terms, knowledge, case.coverage, tuple(accounts), tuple(case.problems), tuple(case.notes()))
 
 
-def _most_actionable(item: AccountVerdict) -> tuple[bool, bool, int, int, bytes, bytes]:
+def _most_actionable(item: AccountVerdict) -> tuple[Any, ...]:
     order = VERDICTS.index(item.verdict)
-    return (item.account.is_role, not item.removable, order, item.last_seen or 0, item.account.user, item.account.host)
+    return (item.account.is_role, not item.removable, order, item.last_seen or 0, item.account.row)
 
 
 # Why the absence of logins would prove nothing: of the tracker, the inventory and the server's settings.
