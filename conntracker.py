@@ -4990,7 +4990,11 @@ class Coverage:
 
 
 class Report(NamedTuple):
-    """The verdicts and what they rest on: `problems` forbid to call accounts unused, `notes` tell."""
+    """The verdicts on a server's accounts and what they rest on.
+
+    `problems` forbid to call accounts unused, `notes` tell.  Of the problems, `lacks` says which servers of its
+    `group` are missing; a server that is `ignored` serves no clients.
+    """
 
     now: int
     terms: Terms
@@ -4999,6 +5003,15 @@ class Report(NamedTuple):
     accounts: tuple[AccountVerdict, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    name: str = ""
+    group: str = ""
+    ignored: bool = False
+
+    @property
+    def own_problems(self) -> list[str]:
+        """The problems, but for other servers that are missing."""
+        return [problem for problem in self.problems if problem not in self.lacks]
 
 
 def counts_of(accounts: Iterable[AccountVerdict]) -> Mapping[str, int]:
@@ -5035,7 +5048,8 @@ def assess(
         knowledge = knowledge._replace(accounts=tuple(itertools.starmap(Account, names)))
     case = _Assessment(knowledge, now, terms, lacks)
     accounts = sorted(map(case.account, knowledge.accounts), key=_most_actionable)
-    return Report(now, terms, knowledge, case.coverage, tuple(accounts), tuple(case.problems), tuple(case.notes()))
+    problems, notes = tuple(case.problems), tuple(case.notes())
+    return Report(now, terms, knowledge, case.coverage, tuple(accounts), problems, notes, tuple(lacks))
 
 
 def _most_actionable(item: AccountVerdict) -> tuple[Any, ...]:
@@ -5454,38 +5468,23 @@ class Database(NamedTuple):
     note: str = ""
 
 
-class Server(NamedTuple):
-    """A server of the fleet; `lacks` says which servers of its group are missing; one `ignored` serves no clients."""
-
-    name: str
-    group: str
-    report: Report
-    lacks: tuple[str, ...]
-    ignored: bool = False
-
-    @property
-    def problems(self) -> list[str]:
-        """Why accounts of this server cannot be judged, but for other servers that are missing."""
-        return [problem for problem in self.report.problems if problem not in self.lacks]
-
-
 class Fleet(NamedTuple):
     """One answer over servers; `missing` are the names of those without a database, by group; '' is every group."""
 
     now: int
     terms: Terms
-    servers: tuple[Server, ...]
+    servers: tuple[Report, ...]
     accounts: tuple[AccountVerdict, ...]
     sentence: str
     missing: Mapping[str, str] = {}
 
     @property
-    def serving(self) -> list[Server]:
+    def serving(self) -> list[Report]:
         """The servers that serve clients."""
         return [one for one in self.servers if not one.ignored]
 
     @property
-    def groups(self) -> Mapping[str, list[Server]]:
+    def groups(self) -> Mapping[str, list[Report]]:
         """Those by group."""
         return {one.group: [other for other in self.serving if other.group == one.group] for one in self.serving}
 
@@ -5497,7 +5496,7 @@ class Fleet(NamedTuple):
     @property
     def problems(self) -> list[str]:
         """What stands against it: servers that are missing, then what is wrong with each."""
-        own = (f"{one.name}: {problem}" for one in self.serving for problem in one.problems)
+        own = (f"{one.name}: {problem}" for one in self.serving for problem in one.own_problems)
         return list(dict.fromkeys([*self.lacks, *own]))
 
 
@@ -5535,7 +5534,7 @@ def database_of(store: Store, knowledge: Knowledge, otherwise: str) -> Database:
 
 def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, terms: Terms) -> Fleet:
     """Return one verdict on each account of each group of servers."""
-    servers: list[Server] = []
+    servers: list[Report] = []
     accounts: list[AccountVerdict] = []
     terms = terms._replace(ignored=(*terms.ignored, *(name for one in databases for name in one.ignored)))
     for group in dict.fromkeys(one.group for one in databases):
@@ -5556,8 +5555,8 @@ def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, t
         judged = []
         for one in mine:
             report = assess(one.knowledge, now, terms, lacks)
-            report = report._replace(notes=(*report.notes, *filter(None, [one.note])))
-            judged.append(Server(one.name, group, report, tuple(lacks), terms.ignores(one.name)))
+            notes = (*report.notes, *filter(None, [one.note]))
+            judged.append(report._replace(name=one.name, group=group, ignored=terms.ignores(one.name), notes=notes))
         servers += judged
         accounts += _accounts_of(group, judged)
     going = removable(accounts)
@@ -5569,18 +5568,18 @@ def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, t
     return Fleet(now, terms, tuple(servers), tuple(sorted(accounts, key=_most_actionable)), sentence, missing)
 
 
-def _accounts_of(group: str, servers: Sequence[Server]) -> Iterator[AccountVerdict]:
+def _accounts_of(group: str, servers: Sequence[Report]) -> Iterator[AccountVerdict]:
     """Yield the accounts of a group; a server that serves no clients tells only of use."""
-    rows: dict[AccountRow, list[tuple[Server, AccountVerdict]]] = {}
+    rows: dict[AccountRow, list[tuple[Report, AccountVerdict]]] = {}
     for one in sorted(servers, key=lambda one: one.ignored):
-        for item in one.report.accounts:
+        for item in one.accounts:
             if not one.ignored or (item.account.row in rows and item.verdict == "active"):
                 rows.setdefault(item.account.row, []).append((one, item))
     for found in rows.values():
         yield _account_of(group, found)
 
 
-def _account_of(group: str, rows: Sequence[tuple[Server, AccountVerdict]]) -> AccountVerdict:
+def _account_of(group: str, rows: Sequence[tuple[Report, AccountVerdict]]) -> AccountVerdict:
     """Put together what the servers of a group say of one account: used anywhere is used."""
     server, newest = max(rows, key=lambda row: row[1].last_seen or 0)
     items = [item for _, item in rows]
@@ -5610,13 +5609,12 @@ def _account_of(group: str, rows: Sequence[tuple[Server, AccountVerdict]]) -> Ac
     )
 
 
-def run_on(servers: Sequence[Server]) -> str:
+def run_on(servers: Sequence[Report]) -> str:
     """Return the server on which a group's SQL must run: the primary, or any Galera node."""
 
-    def rank(server: Server) -> tuple[bool, bool, bool, str]:
-        knowledge = server.report.knowledge
-        read_only = knowledge.settings.get("read_only", "OFF").upper() not in ("OFF", "0")
-        return knowledge.topology.sources != (), read_only, not knowledge.topology.replicas, server.name
+    def rank(server: Report) -> tuple[bool, bool, bool, str]:
+        topology, read_only = server.knowledge.topology, server.knowledge.settings.get("read_only", "OFF").upper()
+        return topology.sources != (), read_only not in ("OFF", "0"), not topology.replicas, server.name
 
     return min(servers, key=rank).name
 
@@ -5742,11 +5740,11 @@ def table_report(fleet: Fleet) -> str:
     return "\n".join(map(str.rstrip, lines)) + "\n"
 
 
-def _table_head(server: Server, several: bool) -> Iterator[str]:
+def _table_head(server: Report, several: bool) -> Iterator[str]:
     """Yield what the verdicts of a server rest on."""
-    report, knowledge, coverage = server.report, server.report.knowledge, server.report.coverage
+    knowledge, coverage = server.knowledge, server.coverage
     source = {"server": "of the server", "file": "of a file", "none": "none"}[knowledge.source]
-    age = "" if knowledge.inventory_at is None else f", {age_text(report.now - knowledge.inventory_at)} old"
+    age = "" if knowledge.inventory_at is None else f", {age_text(server.now - knowledge.inventory_at)} old"
     share = f"{coverage.share:.1%} of the window" if coverage.intervals else "nothing proven"
     facts = [knowledge.settings.get("version", ""), f"group {server.group}" * several, replication_of(knowledge)]
     facts += ["serves no clients (ReplicasIgnored)"] * server.ignored
@@ -5755,8 +5753,8 @@ def _table_head(server: Server, several: bool) -> Iterator[str]:
     yield f"tracking: since {_minute(knowledge.tracking_since)}, until {_minute(knowledge.last_run)} (UTC)"
     yield f"watched: {share}; holes in it: {len(coverage.holes) or 'none'}"
     yield f"inventory: {source}{age}"
-    yield from wrapped("problem: ", *server.problems)
-    yield from wrapped("note: ", *report.notes)
+    yield from wrapped("problem: ", *server.own_problems)
+    yield from wrapped("note: ", *server.notes)
 
 
 def _table_rows(item: AccountVerdict, width: int, problems: Collection[str], several: bool) -> Iterator[str]:
@@ -5858,12 +5856,12 @@ def _json_missing(fleet: Fleet) -> Iterator[dict[str, Any]]:
     coverage = Coverage(nothing, fleet.now, fleet.terms)
     report = Report(fleet.now, fleet.terms, nothing, coverage, (), ("no database was given",))
     for name, group in fleet.missing.items():
-        server = Server(name, group, report, (), fleet.terms.ignores(name))
+        server = report._replace(name=name, group=group, ignored=fleet.terms.ignores(name))
         yield {**_json_server(server), "missing": True, "holes": []}
 
 
-def _json_server(server: Server) -> dict[str, Any]:
-    knowledge, coverage = server.report.knowledge, server.report.coverage
+def _json_server(server: Report) -> dict[str, Any]:
+    knowledge, coverage = server.knowledge, server.coverage
     return {
         "name": server.name,
         "group": server.group,
@@ -5871,13 +5869,13 @@ def _json_server(server: Server) -> dict[str, Any]:
         "missing": False,
         "ignored": server.ignored,
         "replication": replication_of(knowledge),
-        **_json_evidence(server.report),
+        **_json_evidence(server),
         "holes": [{**_json_gap(hole), "tolerated": coverage.is_whole} for hole in coverage.holes],
         "inventory": {
             "taken_at": utc(knowledge.inventory_at) or None,
             "error": visible_text(knowledge.inventory_error),
         },
-        "problems": server.problems,
+        "problems": server.own_problems,
     }
 
 
@@ -5948,7 +5946,7 @@ def prometheus_fleet(fleet: Fleet) -> str:
     gauges: list[_Gauges] = [({}, {"servers_missing Servers without a database.": len(fleet.lacks)})]
     for group in fleet.groups:
         gauges += _account_gauges({"group": group}, [item for item in fleet.accounts if item.group == group])
-    gauges += [({"group": one.group, "server": one.name}, _server_gauges(one.report)) for one in fleet.serving]
+    gauges += [({"group": one.group, "server": one.name}, _server_gauges(one)) for one in fleet.serving]
     return _exposition(gauges)
 
 
@@ -6041,7 +6039,7 @@ def _unlock_lines(fleet: Fleet, group: str) -> list[str]:
 
 def _script(fleet: Fleet, group: str, what: str, lines: Sequence[str]) -> str:
     servers = fleet.groups[group]
-    settings = servers[0].report.knowledge.settings
+    settings = servers[0].knowledge.settings
     where = visible_text(" ".join(filter(None, map(settings.get, ("hostname", "version"))))) or "an unknown server"
     if len(servers) > 1:
         where = f"{group}, to be run on {run_on(servers)} alone"
@@ -6607,7 +6605,7 @@ def run_report(config: Config) -> None:
     databases = load_databases(config.sources, config) if several else [_own_database(config, now)]
     missing = dict(name.partition("=")[::2] for name in config.missing)
     fleet = judge(databases, missing, now, terms_of(config))
-    report = fleet.servers[0].report
+    report = fleet.servers[0]
     if config.format != "prometheus":  # its figures are of all accounts
         fleet = fleet._replace(accounts=only(fleet.accounts, config.verdict))
         report = report._replace(accounts=only(report.accounts, config.verdict))
