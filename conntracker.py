@@ -4562,32 +4562,14 @@ def is_address(host: bytes) -> bool:
     return b":" in host or ipv4_number(host) is not None
 
 
-def pattern_parts(host: bytes) -> list[str]:
-    r"""Split a host pattern into runs of `%`, single `_`, and characters, each after its backslash if it has one."""
-    return re.findall(r"%+|\\?.", host.decode("latin-1"), re.DOTALL)
-
-
-def pattern_rank(host: bytes, longest: int) -> tuple[int, int, int, int]:
-    """Return what the server sorts host patterns by: the lower, the more specific; all zeros without a wildcard.
-
-    `longest` is the width of the Host column in characters.  Source: sql/sql_acl_getsort.inl, get_magic_sort.
-    """
-    parts = pattern_parts(host)
-    wild = [place for place, part in enumerate(parts) if part[0] in "%_"]
-    prefix = wild[0] if wild else 0
-    single = parts.count("_")
-    many = len(wild) - single
-    free = max(longest - len(parts) + many, 0) if many else 0
-    many, single = min(many, 31), min(single, 31)
-    return (free * 2 + 1, many, single, prefix) if free > single else (single * 2, free, many, prefix)
-
-
 class HostPattern:
     """One host pattern of account rows, ready to be compared with client hosts."""
 
     def __init__(self, host: bytes) -> None:
+        # Runs of `%`, single `_`, and characters, each after its backslash if it has one.
+        self._parts = re.findall(r"%+|\\?.", host.lower().decode("latin-1"), re.DOTALL)
+        parts = self._parts or ["%"]
         text = host.lower() or b"%"
-        parts = pattern_parts(text)
         net, mask = (ipv4_number(part) for part in text.partition(b"/")[::2])
         # (network, mask) of `ip/netmask`; a zero mask makes none (sql_acl.cc, update_hostname).
         self.net = (net, mask) if net is not None and mask else None
@@ -4603,6 +4585,19 @@ class HostPattern:
         self._plain = re.sub(rb"\\([^%_])", rb"\1", text)
         # Such rows are ignored by a server with skip_name_resolve (sql_acl.cc, hostname_requires_resolving).
         self.needs_names = text != b"localhost" and not re.search(rb"[:%_/]|^[0-9.]*\Z", text)
+
+    def rank(self, longest: int) -> tuple[int, int, int, int]:
+        """Return what the server sorts host patterns by: the lower, the more specific; all zeros without a wildcard.
+
+        `longest` is the width of the Host column in characters.  Source: sql/sql_acl_getsort.inl, get_magic_sort.
+        """
+        wild = [place for place, part in enumerate(self._parts) if part[0] in "%_"]
+        prefix = wild[0] if wild else 0
+        single = self._parts.count("_")
+        many = len(wild) - single
+        free = max(longest - len(self._parts) + many, 0) if many else 0
+        many, single = min(many, 31), min(single, 31)
+        return (free * 2 + 1, many, single, prefix) if free > single else (single * 2, free, many, prefix)
 
     def matches(self, host: bytes) -> bool:
         """Compare with a client's name or address in lower case (sql/sql_acl.cc, compare_hostname)."""
@@ -4717,7 +4712,7 @@ class AccountMatcher:
         rows = self._by_user.get(user, []) + (self._by_user.get(b"", []) if user else [])
         # Equal ones go by the pattern's text, backwards; the anonymous row wins only if it is strictly more specific.
         rows.sort(reverse=True)
-        rows.sort(key=lambda row: (pattern_rank(row.host, self._longest_host), not row.user))
+        rows.sort(key=lambda row: (self._pattern(row.host).rank(self._longest_host), not row.user))
         candidates = self._sorted[user] = []
         hosts: set[bytes] = set()
         nets: list[HostPattern] = []
@@ -6408,20 +6403,18 @@ def _grounds(data: Mapping[str, Any], window: _Span, line: _Span) -> dict[tuple[
     grounds = dict.fromkeys(map(_servers_of, data["accounts"]), "")
     for group, *names in grounds:
         servers = [s for s in data["servers"] if s["name"] in names or (s["missing"] and s["group"] == group)]
+        holes: set[tuple[int, int]] = set()
+        for server in servers:
+            known = [*server["watched"], *(hole for hole in server["holes"] if hole["tolerated"])]
+            spans = sorted((_seconds(item["began"]), _seconds(item["ended"])) for item in known)
+            holes.update(uncovered(window.began, spans, window.ended, DAY))  # the time since the last run is not a hole
         stops = "#0000 33.3%"
-        for began, ended in sorted({hole for server in servers for hole in _not_watched(server, window)}):
+        for began, ended in sorted(holes):
             left, right = line.place(began), line.place(ended)
             # A stop at 0 stands at the one before it; so do those that overlap.
             stops += f", var(--shade) 0 {left:g}%, var(--gone) 0 {max(right, left + 1):g}%"
         grounds[(group, *names)] = f"linear-gradient(90deg, {stops}, var(--shade) 0)"
     return grounds
-
-
-def _not_watched(server: Mapping[str, Any], window: _Span) -> Iterator[tuple[int, int]]:
-    """Return what is neither proven, stated nor tolerated; the time since the last run is not a hole."""
-    known = [*server["watched"], *(hole for hole in server["holes"] if hole["tolerated"])]
-    spans = sorted((_seconds(item["began"]), _seconds(item["ended"])) for item in known)
-    return uncovered(window.began, spans, window.ended, DAY)
 
 
 def _account_table(data: Mapping[str, Any], span: _Span, grounds: Mapping[tuple[str, ...], str]) -> Iterator[str]:
