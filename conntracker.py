@@ -5471,17 +5471,13 @@ class Fleet(NamedTuple):
     servers: tuple[Report, ...]
     accounts: tuple[AccountVerdict, ...]
     sentence: str
+    groups: Mapping[str, list[Report]]  # the servers that serve clients
     missing: Mapping[str, str] = {}
 
     @property
     def serving(self) -> list[Report]:
         """The servers that serve clients."""
         return [one for one in self.servers if not one.ignored]
-
-    @property
-    def groups(self) -> Mapping[str, list[Report]]:
-        """Those by group."""
-        return {one.group: [other for other in self.serving if other.group == one.group] for one in self.serving}
 
     @property
     def lacks(self) -> list[str]:
@@ -5530,6 +5526,7 @@ def database_of(store: Store, knowledge: Knowledge, otherwise: str) -> Database:
 def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, terms: Terms) -> Fleet:
     """Return one verdict on each account of each group of servers."""
     servers: list[Report] = []
+    groups: dict[str, list[Report]] = {}
     accounts: list[AccountVerdict] = []
     terms = terms._replace(ignored=(*terms.ignored, *(name for one in databases for name in one.ignored)))
     for group in dict.fromkeys(one.group for one in databases):
@@ -5553,14 +5550,15 @@ def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, t
             notes = (*report.notes, *filter(None, [one.note]))
             judged.append(report._replace(name=one.name, group=group, ignored=terms.ignores(one.name), notes=notes))
         servers += judged
+        serving = [one for one in judged if not one.ignored]
+        if serving:
+            groups[group] = serving
         accounts += _accounts_of(group, judged)
+    accounts.sort(key=_most_actionable)
     going = removable(accounts)
-    where = len({name for item in going for name in item.servers})
-    sentence = (
-        f"{len(going)} of {len(accounts)} accounts may go, on {where} of {len(servers)} servers,"
-        f" as of {_minute(now)} UTC."
-    )
-    return Fleet(now, terms, tuple(servers), tuple(sorted(accounts, key=_most_actionable)), sentence, missing)
+    where = f"{len({name for item in going for name in item.servers})} of {len(servers)} servers"
+    sentence = f"{len(going)} of {len(accounts)} accounts may go, on {where}, as of {_minute(now)} UTC."
+    return Fleet(now, terms, tuple(servers), tuple(accounts), sentence, groups, missing)
 
 
 def _accounts_of(group: str, servers: Sequence[Report]) -> Iterator[AccountVerdict]:
