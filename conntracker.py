@@ -5769,7 +5769,7 @@ def _table_rows(item: AccountVerdict, width: int, problems: Collection[str], sev
     below = {"hosts": hosts, "why": "; ".join(why), "keep": "; ".join(item.keep_reasons), "is": ", ".join(facts)}
     if several:
         last = f"; last used on {item.last_server}" if item.last_server else ""
-        below["on"] = f"{', '.join(item.servers)} (group {item.group}){last}"
+        below["on"] = f"{', '.join(item.servers)} (group {visible_text(item.group)}){last}"
     for label, text in below.items():
         if text:
             yield from wrapped(f"      {label}: ", text)
@@ -6035,7 +6035,7 @@ def _script(fleet: Fleet, group: str, what: str, lines: Sequence[str]) -> str:
     settings = servers[0].knowledge.settings
     where = visible_text(" ".join(filter(None, map(settings.get, ("hostname", "version"))))) or "an unknown server"
     if len(servers) > 1:
-        where = f"{group}, to be run on {run_on(servers)} alone"
+        where = f"{visible_text(group)}, to be run on {run_on(servers)} alone"
     header = [
         f"-- conntracker: {what} unused accounts of {where}",
         f"-- assessed {utc(fleet.now)}, window {fleet.terms.days} days; for review, nothing was run",
