@@ -4889,6 +4889,9 @@ class Terms(NamedTuple):
         return name.lower() in map(str.lower, self.ignored)
 
 
+USUAL = Terms()
+
+
 def terms_of(config: Config) -> Terms:
     """Return the terms that the options give."""
     return Terms(
@@ -5024,12 +5027,7 @@ def only(accounts: Iterable[AccountVerdict], verdicts: Sequence[str]) -> tuple[A
     return tuple(item for item in accounts if not verdicts or item.verdict in verdicts)
 
 
-def assess(
-    knowledge: Knowledge,
-    now: int,
-    terms: Terms = Terms(),  # noqa: B008 - it is immutable
-    lacks: Optional[Sequence[str]] = None,
-) -> Report:
+def assess(knowledge: Knowledge, now: int, terms: Terms = USUAL, lacks: Optional[Sequence[str]] = None) -> Report:
     """Return the verdict on every account; `now` in epoch seconds.
 
     `lacks` says which servers that share its accounts are not known; None: no other is given.
@@ -5037,14 +5035,13 @@ def assess(
     lacks = lacking([knowledge], now, terms) if lacks is None else lacks
     if not knowledge.accounts:
         # Without any inventory the names of the log are shown, with the client's host in place of a host pattern.
-        names = dict.fromkeys(
-            (item.user, item.host) for item in knowledge.evidence if item.kind in ("login", "imported", "proxied")
-        )
-        knowledge = knowledge._replace(accounts=tuple(itertools.starmap(Account, names)))
+        logins = (item for item in knowledge.evidence if item.kind in ("login", "imported", "proxied"))
+        accounts = dict.fromkeys(Account(item.user, item.host) for item in logins)
+        knowledge = knowledge._replace(accounts=tuple(accounts))
     case = _Assessment(knowledge, now, terms, lacks)
-    accounts = sorted(map(case.account, knowledge.accounts), key=_most_actionable)
+    verdicts = tuple(sorted(map(case.account, knowledge.accounts), key=_most_actionable))
     problems, notes = tuple(case.problems), tuple(case.notes())
-    return Report(now, terms, knowledge, case.coverage, tuple(accounts), problems, notes, tuple(lacks))
+    return Report(now, terms, knowledge, case.coverage, verdicts, problems, notes, tuple(lacks))
 
 
 def _most_actionable(item: AccountVerdict) -> tuple[Any, ...]:
@@ -5165,9 +5162,8 @@ class _Assessment:
                     acting = item._replace(kind="possible open session", certain=False)
                     self._use.setdefault(proxied, []).append(acting)
         self._changes: dict[bytes, dict[AccountRow, Evidence]] = {}
-        self._suspected = {
-            row for item in knowledge.suspects if item.seen >= self.start for row in self._rows(*item).rows
-        }
+        suspects = (item for item in knowledge.suspects if item.seen >= self.start)
+        self._suspected = {row for item in suspects for row in self._rows(*item).rows}
 
     def notes(self) -> Iterator[str]:
         """Yield what was not checked, does not fit together, or was seen in passing."""
@@ -5276,11 +5272,8 @@ class _Assessment:
     def _nameless_changes(self, user: bytes) -> Mapping[AccountRow, Evidence]:
         """Return a change of user that each of the user's rows admits, and that may have been to it."""
         if user not in self._changes:
-            self._changes[user] = {
-                row: item
-                for item in reversed(self._nameless)
-                for row in self._rows(user, item.host, item.last_seen).rows
-            }
+            matches = ((item, self._rows(user, item.host, item.last_seen)) for item in reversed(self._nameless))
+            self._changes[user] = {row: item for item, match in matches for row in match.rows}
         return self._changes[user]
 
     def _keep_reasons(self, account: Account) -> tuple[str, ...]:
