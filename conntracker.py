@@ -5363,16 +5363,12 @@ def lacking(given: Sequence[Knowledge], now: int, terms: Terms) -> list[str]:
     serving = [one for one in given if not terms.ignores(server_name(one))]
     if not serving:
         return [f"{server_name(one)} serves no clients (ReplicasIgnored), so the others decide" for one in given]
-    return [
-        text
-        for one in serving
-        for texts in (
-            _lacking_sources(one, given, terms),
-            _lacking_replicas(one, [other for other in serving if other is not one], terms.start(now), terms),
-            _lacking_nodes(one, given, terms.start(now), terms),
-        )
-        for text in texts
-    ]
+    lacks: list[str] = []
+    for one in serving:
+        lacks += _lacking_sources(one, given, terms)
+        lacks += _lacking_replicas(one, [other for other in serving if other is not one], terms.start(now), terms)
+        lacks += _lacking_nodes(one, given, terms.start(now), terms)
+    return lacks
 
 
 def _lacking_sources(one: Knowledge, given: Sequence[Knowledge], terms: Terms) -> Iterator[str]:
@@ -5387,20 +5383,20 @@ def _lacking_sources(one: Knowledge, given: Sequence[Knowledge], terms: Terms) -
 
 
 def _lacking_replicas(one: Knowledge, others: Sequence[Knowledge], start: int, terms: Terms) -> Iterator[str]:
-    """Yield how many of a primary's replicas are missing: of those connected, and of those seen within the window."""
+    """Yield how many of a primary's replicas are missing: of those connected, and of those seen within the window.
+
+    `others` are the servers given that serve clients.
+    """
     seen = {host for host, at in one.topology.replicas.items() if at >= start and not terms.ignores(host)}
     connected = [host for host in one.topology.connected if not terms.ignores(host)]
     number = one.settings.get("server_id")
-    running = [
-        other
-        for other in others
-        if other.topology.running and any(source.server_id == number for source in other.topology.sources or ())
-    ]
+    replicas = (other.topology for other in others if other.topology.running)
+    running = sum(any(source.server_id == number for source in replica.sources or ()) for replica in replicas)
     # Those not connected any more may replicate from another server of the group by now.
     names = {_first_label(other.settings.get("hostname", "")) for other in others}
     strangers = sorted(host for host in seen if _first_label(host) not in names)
     gone = [host for host in strangers if host not in connected and not _ADDRESS.fullmatch(host)]
-    lack = max(len(connected) - len(running), len(seen) - len(others), len(gone))
+    lack = max(len(connected) - running, len(seen) - len(others), len(gone))
     if lack > 0:
         hosts, name = strangers or sorted(seen), server_name(one)
         who = f"{lack} of the {max(len(connected), len(seen))} replicas of {name} ({', '.join(hosts)})"
@@ -5486,11 +5482,9 @@ class Fleet(NamedTuple):
 
 def load_databases(paths: Iterable[str], config: Config) -> list[Database]:
     """Return what databases, or folders of them, hold; of two databases of one server the newer one counts."""
-    files = [
-        found
-        for path in paths
-        for found in (sorted(glob.glob(f"{glob.escape(path)}/*.sqlite")) if os.path.isdir(path) else [path])
-    ]
+    files: list[str] = []
+    for path in paths:
+        files += sorted(glob.glob(f"{glob.escape(path)}/*.sqlite")) if os.path.isdir(path) else [path]
     if not files:
         raise DatabaseError(f"{', '.join(paths)}: no database there: name files, or folders with *.sqlite in them")
     newest: dict[tuple[str, ...], Database] = {}
@@ -5524,19 +5518,14 @@ def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, t
     terms = terms._replace(ignored=(*terms.ignored, *(name for one in databases for name in one.ignored)))
     for group in dict.fromkeys(one.group for one in databases):
         mine = [one for one in databases if one.group == group]
-        lacks = [
-            f"{name} is missing: no database of it was given"
-            for name, of in missing.items()
-            if of in ("", group) and not terms.ignores(name)
-        ]
+        absent = (name for name, of in missing.items() if of in ("", group) and not terms.ignores(name))
+        lacks = [f"{name} is missing: no database of it was given" for name in absent]
         lacks += lacking([one.knowledge for one in mine], now, terms)
-        # A server of a group may have seen accounts used that it does not list.
-        lacks += [
-            f"{one.name}: {problem}"
-            for one in mine
-            if len(mine) > 1 and not terms.ignores(one.name)
-            for problem in (*_tracking_problems(one.knowledge, now), *inventory_problems(one.knowledge, now))
-        ]
+        for one in mine:
+            if len(mine) > 1 and not terms.ignores(one.name):
+                # It may have seen accounts used that it does not list.
+                problems = (*_tracking_problems(one.knowledge, now), *inventory_problems(one.knowledge, now))
+                lacks += [f"{one.name}: {problem}" for problem in problems]
         judged = []
         for one in mine:
             report = assess(one.knowledge, now, terms, lacks)
@@ -5570,13 +5559,10 @@ def _account_of(group: str, rows: Sequence[tuple[Report, AccountVerdict]]) -> Ac
     server, newest = max(rows, key=lambda row: row[1].last_seen or 0)
     items = [item for _, item in rows]
     verdict = max((item.verdict for item in items), key=VERDICTS.index)
+    said = ((one.name, reason) for one, item in rows if item.verdict == verdict for reason in item.reasons)
     # What all of them say needs no name.
-    reasons = [
-        reason if all(reason in item.reasons for item in items) else f"{one.name}: {reason}"
-        for one, said in rows
-        if said.verdict == verdict
-        for reason in said.reasons
-    ]
+    shared = set(items[0].reasons).intersection(*(item.reasons for item in items))
+    reasons = dict.fromkeys(reason if reason in shared else f"{name}: {reason}" for name, reason in said)
     firsts = [item.first_seen for item in items if item.first_seen is not None]
     keep = tuple(dict.fromkeys(reason for item in items for reason in item.keep_reasons))
     return newest._replace(
@@ -5588,7 +5574,7 @@ def _account_of(group: str, rows: Sequence[tuple[Report, AccountVerdict]]) -> Ac
         evidence=tuple(dict.fromkeys(kind for item in items for kind in item.evidence)),
         client_hosts=tuple(dict.fromkeys(host for item in items for host in item.client_hosts)),
         keep_reasons=keep,
-        reasons=tuple(dict.fromkeys(reasons)),
+        reasons=tuple(reasons),
         group=group,
         servers=tuple(one.name for one, _ in rows),
         last_server=server.name if newest.last_seen is not None else None,
