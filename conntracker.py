@@ -5630,7 +5630,7 @@ def emit(text: str, path: str = "", *, encoding: str = "") -> None:
 
 
 def wrapped(label: str, *texts: str) -> list[str]:
-    """Return long texts behind a label, broken to the table's width."""
+    """Return long texts behind a label, broken to the table's width; an empty one has no line."""
     indent = " " * len(label)
     fill = functools.partial(textwrap.wrap, width=TABLE_WIDTH, initial_indent=label, subsequent_indent=indent)
     return [line for text in texts for line in fill(text, break_on_hyphens=False)]
@@ -5708,7 +5708,7 @@ def table_report(fleet: Fleet) -> str:
     for item in listed:
         lines += _table_rows(item, width, known, several)
     lines += ["", f"{len(listed)} accounts: {totals}; {len(removable(listed))} removable (*)"]
-    lines += wrapped("roles, which cannot log in: ", ", ".join(roles)) if roles else []
+    lines += wrapped("roles, which cannot log in: ", ", ".join(roles))
     return "\n".join(map(str.rstrip, lines)) + "\n"
 
 
@@ -5750,8 +5750,7 @@ def _table_rows(item: AccountVerdict, width: int, problems: Collection[str], sev
         last = f"; last used on {item.last_server}" if item.last_server else ""
         below["on"] = f"{', '.join(item.servers)} (group {visible_text(item.group)}){last}"
     for label, text in below.items():
-        if text:
-            yield from wrapped(f"      {label}: ", text)
+        yield from wrapped(f"      {label}: ", text)
 
 
 def age_text(seconds: int) -> str:
@@ -5770,7 +5769,6 @@ def json_report(report: Report) -> str:
     knowledge, coverage = report.knowledge, report.coverage
     setting = knowledge.settings.get
     named = ("hostname", "version", "datadir", "system_time_zone")
-    of_groups = ("group", "servers", "last_server")
     data = {
         "schema": REPORT_SCHEMA,
         "generated_at": utc(report.now),
@@ -5788,9 +5786,7 @@ def json_report(report: Report) -> str:
         },
         "window_days": report.terms.days,
         "window_start": utc(coverage.start),
-        "accounts": [
-            {key: value for key, value in _facts(item).items() if key not in of_groups} for item in report.accounts
-        ],
+        "accounts": [_facts(item, groups=False) for item in report.accounts],
     }
     data["tracking"]["last_record"] = utc(knowledge.last_record) or None
     data["tracking"]["gaps"] = [_json_gap(gap) for gap in knowledge.gaps]
@@ -5856,10 +5852,7 @@ def _json_evidence(report: Report) -> dict[str, Any]:
     knowledge, coverage = report.knowledge, report.coverage
     return {
         "tracking": {"since": utc(knowledge.tracking_since) or None, "until": utc(knowledge.last_run) or None},
-        "watched": [
-            {"began": utc(one.began), "ended": utc(one.ended), "proof": one.proof, "detail": one.detail}
-            for one in coverage.intervals
-        ],
+        "watched": [{**one._asdict(), "began": utc(one.began), "ended": utc(one.ended)} for one in coverage.intervals],
         "holes": [_json_gap(hole) for hole in coverage.holes],
         "watched_share": round(coverage.share, 4),
         "problems": report.problems,
@@ -5871,10 +5864,11 @@ def _json_gap(gap: Gap) -> dict[str, str]:
     return {"began": utc(gap.began), "ended": utc(gap.ended), "reason": visible_text(gap.reason)}
 
 
-def _facts(item: AccountVerdict) -> dict[str, Any]:
-    """Return all that is told of an account, for programs."""
+def _facts(item: AccountVerdict, *, groups: bool = True) -> dict[str, Any]:
+    """Return all that is told of an account, for programs; `groups`: with its group and the servers that have it."""
     facts: dict[str, Any] = {**item.account._asdict(), **item._asdict()}
-    del facts["account"]
+    for name in ("account",) if groups else ("account", "group", "servers", "last_server"):
+        del facts[name]
     instants = ("last_seen", "first_seen", "known_since", "locked_since")
     facts.update({name: utc(facts[name]) or None for name in instants})
     newest = [visible(host) for host in item.client_hosts[:SHOWN_HOSTS]]
@@ -5897,11 +5891,9 @@ def csv_report(fleet: Fleet, *, groups: bool) -> str:
         hosts = facts["client_hosts"]
         names = {"user": visible(item.account.user), "host": visible(item.account.host)}
         rows.append({**facts, **names, "client_hosts": hosts["count"], "newest_hosts": hosts["newest"]})
-    header = (
-        "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence,"
-        "keep_reasons,reasons,stage"
-    )
-    return csv_text(header + ",group,servers,last_server" * groups, rows)
+    header = "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence"
+    header += ",keep_reasons,reasons,stage" + ",group,servers,last_server" * groups
+    return csv_text(header, rows)
 
 
 # Labels, and the gauges that bear them: the name of each, what it tells behind it, and its value.
@@ -5934,23 +5926,19 @@ def _account_gauges(labels: dict[str, str], accounts: Sequence[AccountVerdict]) 
 def _server_gauges(report: Report) -> dict[str, Any]:
     """Return the gauges of a server; what is not known is None."""
     knowledge, coverage = report.knowledge, report.coverage
+    stated, tolerated = round(coverage.stated_share, 6), coverage.unwatched if coverage.is_whole else 0
+    gaps = sum(gap.ended >= coverage.start for gap in knowledge.gaps)
     return {
         "window_seconds Length of the window in which an account must be used to be active.": report.terms.days * DAY,
         "watched_ratio Share of the window that is watched.": round(coverage.share, 6),
-        "stated_ratio Share of the window that is watched by the operator's word alone (WatchedSince).": round(
-            coverage.stated_share, 6
-        ),
-        "tolerated_seconds Seconds of the window that are not watched, which is tolerated (TolerateHoles).": (
-            coverage.unwatched if coverage.is_whole else 0
-        ),
+        "stated_ratio Share of the window that is watched by the operator's word alone (WatchedSince).": stated,
+        "tolerated_seconds Seconds of the window that are not watched, which is tolerated (TolerateHoles).": tolerated,
         "holes Stretches of the window that are not watched.": len(coverage.holes),
         "tracking_start_timestamp_seconds Time of the oldest record read.": knowledge.tracking_since,
         "last_record_timestamp_seconds Time of the newest record read.": knowledge.last_record,
         "last_run_timestamp_seconds Time of the last successful run.": knowledge.last_run,
         "inventory_timestamp_seconds Time at which the server was last asked for its accounts.": knowledge.inventory_at,
-        "gaps Stretches within the window whose records are lost.": sum(
-            gap.ended >= report.coverage.start for gap in knowledge.gaps
-        ),
+        "gaps Stretches within the window whose records are lost.": gaps,
         "problems Reasons for which no account is called unused.": len(report.problems),
         "suspect_records Login records that may be forged or torn.": len(knowledge.suspects),
         "unparsed_records Records that could not be read.": knowledge.unparsed,
@@ -6015,12 +6003,9 @@ def _script(fleet: Fleet, group: str, what: str, lines: Sequence[str]) -> str:
     where = visible_text(" ".join(filter(None, map(settings.get, ("hostname", "version"))))) or "an unknown server"
     if len(servers) > 1:
         where = f"{visible_text(group)}, to be run on {run_on(servers)} alone"
-    header = [
-        f"-- conntracker: {what} unused accounts of {where}",
-        f"-- assessed {utc(fleet.now)}, window {fleet.terms.days} days; for review, nothing was run",
-        "SET NAMES utf8mb4;",
-    ]
-    return "\n".join([*header, *lines]) + "\n"
+    header = f"-- conntracker: {what} unused accounts of {where}"
+    terms = f"-- assessed {utc(fleet.now)}, window {fleet.terms.days} days; for review, nothing was run"
+    return "\n".join([header, terms, "SET NAMES utf8mb4;", *lines]) + "\n"
 
 
 def _statement(fleet: Fleet, item: AccountVerdict, form: str) -> str:
@@ -6326,10 +6311,8 @@ def _coverage(data: Mapping[str, Any], span: _Span) -> Iterator[str]:
     for kind, turn in (("stated", -45), ("tolerated", 45), ("hole", 45)):
         size = f'width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate({turn})"'
         yield f'<pattern id="{kind}" {size}><path stroke="none" d="M0 0H5V5H0Z"/><path d="M2.5 0V5"/></pattern>'
-    key = "".join(
-        f'<li><svg class="strip" aria-hidden="true">{span.bar(span.began, span.ended, kind)}</svg>{words}</li>'
-        for kind, words in PAGE_KEY.items()
-    )
+    bars = ((span.bar(span.began, span.ended, kind), words) for kind, words in PAGE_KEY.items())
+    key = "".join(f'<li><svg class="strip" aria-hidden="true">{bar}</svg>{words}</li>' for bar, words in bars)
     thirds = (datetime.fromtimestamp(span.began + (span.ended - span.began) * n / 3, timezone.utc) for n in range(4))
     scale = "".join(f"<span>{moment:%Y-%m-%d}</span>" for moment in thirds)
     yield f'</svg>\n<ul class="row key">{key}</ul>\n<table>\n<thead><tr><th scope="col">Server</th>'
@@ -6365,10 +6348,8 @@ def _strip(server: Mapping[str, Any], span: _Span, said: Collection[str]) -> str
     picture = f'<svg class="strip" role="img" aria-label="{text}">{"".join(bars)}</svg>'
     if not lines:
         return f"{picture}<small>{text}</small>"
-    # A long list is folded, though not on paper.
-    return (
-        f"{picture}<details{' open' * (len(lines) <= 4)}><summary>{text}</summary>{_bullets(lines, 'lines')}</details>"
-    )
+    opened = " open" * (len(lines) <= 4)  # a long list is folded, though not on paper
+    return f"{picture}<details{opened}><summary>{text}</summary>{_bullets(lines, 'lines')}</details>"
 
 
 def _servers_of(account: Mapping[str, Any]) -> tuple[str, ...]:
@@ -6513,17 +6494,16 @@ def status_text(checks: Sequence[Check], knowledge: Knowledge, form: str) -> str
     code = ordered[0].code
     accounts = len({(item.user, item.host) for item in knowledge.evidence if item.kind == "login"})
     if form == "json":
-        return json_text(
-            {
-                "schema": REPORT_SCHEMA,
-                "code": code,
-                "version": __version__,
-                "tracking_since": utc(knowledge.tracking_since) or None,
-                "last_run": utc(knowledge.last_run) or None,
-                "accounts": accounts,
-                "checks": [{"check": check.name, "code": check.code, "text": check.text} for check in checks],
-            }
-        )
+        data = {
+            "schema": REPORT_SCHEMA,
+            "code": code,
+            "version": __version__,
+            "tracking_since": utc(knowledge.tracking_since) or None,
+            "last_run": utc(knowledge.last_run) or None,
+            "accounts": accounts,
+            "checks": [{"check": check.name, "code": check.code, "text": check.text} for check in checks],
+        }
+        return json_text(data)
     if form == "nagios":
         told = "; ".join(f"{check.name}: {check.text}" for check in ordered if check.code) or "the tracker is well"
         figures = f"accounts={accounts} suspects={len(knowledge.suspects)} unparsed={knowledge.unparsed}"
@@ -6640,7 +6620,7 @@ def _value_text(value: Any) -> str:
     return "" if value is None else visible(value) if isinstance(value, bytes) else visible_text(str(value))
 
 
-# The commands that only read; what one of them returns is the exit code, if not 0.
+# The commands but for `collect`; what one of them returns is the exit code, None is 0.
 RUN: dict[str, Callable[[Config], Optional[int]]] = {
     "accounts": lambda config: emit(accounts_text(_open(config), config.format)),
     "report": run_report,
