@@ -4722,7 +4722,8 @@ class AccountMatcher:
             candidates.append((row, pattern, not covered and pattern.may_match_hidden_address()))
             if row not in self._appeared:
                 hosts.add(row.host)
-                nets += [pattern] * bool(pattern.net)
+                if pattern.net:
+                    nets.append(pattern)
         return candidates
 
 
@@ -6646,7 +6647,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             return 0
         config = configure(arguments)
         level = config.log_level
-        return collect(config, say) if config.command == "collect" else RUN[config.command](config) or 0
+        if config.command == "collect":
+            return collect(config, say)
+        return RUN[config.command](config) or 0
     except ConntrackerError as error:
         say("ERROR", str(error))
         return error.exit_code
