@@ -3709,7 +3709,7 @@ def _verdict_row(item: "AccountVerdict", report: "Report") -> tuple[Any, ...]:
         ", ".join(item.evidence),
         "; ".join(item.keep_reasons),
         "; ".join(item.reasons),
-        report.window_days,
+        report.terms.days,
         report.now,
     )
 
@@ -4370,41 +4370,21 @@ def is_address(host: bytes) -> bool:
     return b":" in host or ipv4_number(host) is not None
 
 
-def pattern_parts(host: bytes) -> list[str]:
-    r"""Split a host pattern into runs of `%`, single `_`, and characters, each after its backslash if it has one."""
-    return re.findall(r"%+|\\?.", host.decode("latin-1"), re.DOTALL)
-
-
-def _as_glob(part: str) -> str:
-    if part[0] == "%":
-        return "*"
-    return "?" if part == "_" else re.sub(r"[*?[]", r"[\g<0>]", part[-1])
-
-
-def pattern_rank(host: bytes, longest: int) -> tuple[int, int, int, int]:
-    """Return what the server sorts host patterns by: the lower, the more specific; all zeros without a wildcard.
-
-    `longest` is the width of the Host column in characters.  Source: sql/sql_acl_getsort.inl, get_magic_sort.
-    """
-    parts = pattern_parts(host)
-    wild = [place for place, part in enumerate(parts) if part[0] in "%_"]
-    prefix = wild[0] if wild else 0
-    single = parts.count("_")
-    many = len(wild) - single
-    free = max(longest - len(parts) + many, 0) if many else 0
-    many, single = min(many, 31), min(single, 31)
-    return (free * 2 + 1, many, single, prefix) if free > single else (single * 2, free, many, prefix)
-
-
 class HostPattern:
     """One host pattern of account rows, ready to be compared with client hosts."""
 
     def __init__(self, host: bytes) -> None:
+        # Runs of `%`, single `_`, and characters, each after its backslash if it has one.
+        self._parts = re.findall(r"%+|\\?.", host.lower().decode("latin-1"), re.DOTALL)
+        parts = self._parts or ["%"]
         text = host.lower() or b"%"
-        globs = [*map(_as_glob, pattern_parts(text))]
-        self.net = _netmask(text)
+        net, mask = (ipv4_number(part) for part in text.partition(b"/")[::2])
+        # (network, mask) of `ip/netmask`; a zero mask makes none (sql_acl.cc, update_hostname).
+        self.net = (net, mask) if net is not None and mask else None
         self.literal = self._like = None
-        if "*" in globs or "?" in globs:
+        if any(part[0] in "%_" for part in parts):
+            wildcards = {"%": "*", "_": "?"}
+            globs = (wildcards.get(part[0]) or re.sub(r"[*?[]", r"[\g<0>]", part[-1]) for part in parts)
             # fnmatch's expressions never try a stretch twice, however many wildcards there are.
             self._like = re.compile(fnmatch.translate("".join(globs)).encode("latin-1"))
         elif not self.net:
@@ -4413,6 +4393,19 @@ class HostPattern:
         self._plain = re.sub(rb"\\([^%_])", rb"\1", text)
         # Such rows are ignored by a server with skip_name_resolve (sql_acl.cc, hostname_requires_resolving).
         self.needs_names = text != b"localhost" and not re.search(rb"[:%_/]|^[0-9.]*\Z", text)
+
+    def rank(self, longest: int) -> tuple[int, int, int, int]:
+        """Return what the server sorts host patterns by: the lower, the more specific; all zeros without a wildcard.
+
+        `longest` is the width of the Host column in characters.  Source: sql/sql_acl_getsort.inl, get_magic_sort.
+        """
+        wild = [place for place, part in enumerate(self._parts) if part[0] in "%_"]
+        prefix = wild[0] if wild else 0
+        single = self._parts.count("_")
+        many = len(wild) - single
+        free = max(longest - len(self._parts) + many, 0) if many else 0
+        many, single = min(many, 31), min(single, 31)
+        return (free * 2 + 1, many, single, prefix) if free > single else (single * 2, free, many, prefix)
 
     def matches(self, host: bytes) -> bool:
         """Compare with a client's name or address in lower case (sql/sql_acl.cc, compare_hostname)."""
@@ -4443,19 +4436,6 @@ class HostPattern:
         return mask & other.net[1] == other.net[1] and net & other.net[1] == other.net[0]
 
 
-def _netmask(text: bytes) -> Optional[tuple[int, int]]:
-    """Return (network, mask) of `ip/netmask`, else None, also for a zero mask (sql_acl.cc, update_hostname)."""
-    net, mask = (ipv4_number(part) for part in text.partition(b"/")[::2])
-    return (net, mask) if net is not None and mask else None
-
-
-def _readings_of(host: bytes) -> tuple[bytes, ...]:
-    """Return a client host as it may be meant: from 12.0.1 on the end of a bare IPv6 address may be a port."""
-    address, _, last = host.rpartition(b":")
-    whole = b"::" in address or address.count(b":") == 7
-    return (host, address) if whole and last.isdigit() else (host,)
-
-
 def _folded(name: bytes) -> str:
     text = unicodedata.normalize("NFD", name.decode("utf-8", "backslashreplace"))
     return "".join(char for char in text if not unicodedata.combining(char)).lower()
@@ -4482,13 +4462,14 @@ class AccountMatcher:
         self._appeared = appeared or {}
         old = re.match(r"(?:5|10\.[0-5])\b", server_version) is not None
         self._longest_host = 60 if old else 255
-        # Servers before 12.0.1 log no port.
+        # From 12.0.1 on the end of a bare IPv6 address may be a port.
         self._ports = re.match(r"(?:5|10|11)\.", server_version) is None
         self._by_user: dict[bytes, list[AccountRow]] = {}
+        self._by_folded: dict[str, list[AccountRow]] = {}
         for row in rows:
             self._by_user.setdefault(row.user, []).append(row)
-        hosts = {row.host for mine in self._by_user.values() for row in mine}
-        self._patterns = {host: HostPattern(host) for host in hosts}
+            self._by_folded.setdefault(_folded(row.user), []).append(row)
+        self._pattern = functools.cache(HostPattern)
         # The audit plugin cuts a long name: it logs the first bytes, then the length's low byte.
         cut, long = (64, 64) if old else (132, 133)
         self._logged_as: dict[bytes, list[bytes]] = {}
@@ -4499,15 +4480,17 @@ class AccountMatcher:
 
     def match(self, user: bytes, client_host: bytes, seen: Optional[int] = None) -> Match:
         """Return the rows for a login at the instant `seen`; an empty client host stands for any host."""
-        long_names, host = self._logged_as.get(user, []), client_host.lower()
-        readings = _readings_of(host) if self._ports else (host,)
-        asked = itertools.product((*long_names, user), readings)
+        long_names, hosts = self._logged_as.get(user, []), [client_host.lower()]
+        address, _, last = hosts[0].rpartition(b":")
+        if self._ports and last.isdigit() and (b"::" in address or address.count(b":") == 7):
+            hosts.append(address)
+        asked = itertools.product((*long_names, user), hosts)
         rows = dict.fromkeys(row for name, host in asked for row in self._possible(name, host, seen))
         return Match(tuple(rows), len(rows) == 1 and not long_names)
 
     def named(self, user: bytes) -> Match:
         """Return the rows of a user name as the user statistics fold it: letter case and accents do not count there."""
-        rows = [row for name, mine in self._by_user.items() if _folded(name) == _folded(user) for row in mine]
+        rows = self._by_folded.get(_folded(user), ())
         return Match(tuple(rows), len(rows) == 1)
 
     def _possible(self, user: bytes, host: bytes, seen: Optional[int]) -> Iterator[AccountRow]:
@@ -4537,12 +4520,12 @@ class AccountMatcher:
         rows = self._by_user.get(user, []) + (self._by_user.get(b"", []) if user else [])
         # Equal ones go by the pattern's text, backwards; the anonymous row wins only if it is strictly more specific.
         rows.sort(reverse=True)
-        rows.sort(key=lambda row: (pattern_rank(row.host, self._longest_host), not row.user))
+        rows.sort(key=lambda row: (self._pattern(row.host).rank(self._longest_host), not row.user))
         candidates = self._sorted[user] = []
         hosts: set[bytes] = set()
         nets: list[HostPattern] = []
         for row in rows:
-            pattern = self._patterns[row.host]
+            pattern = self._pattern(row.host)
             covered = row.host in hosts or any(map(pattern.within, nets))
             candidates.append((row, pattern, not covered and pattern.may_match_hidden_address()))
             if row not in self._appeared:
@@ -4558,8 +4541,8 @@ def load_accounts_file(path: str, now: int) -> Inventory:
     Raises InventoryError that names the file.
     """
     try:
-        with open(path, "rb") as file:
-            data = json.loads(file.read().decode("utf-8"))
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file)
         server, listed = _member(data, "server", dict, {}), _member(data, "accounts", list)
         version, skip = _member(server, "version", str, ""), _member(server, "skip_name_resolve", bool, False)
         settings = {"version": version, "skip_name_resolve": "ON" if skip else "OFF"}
@@ -4611,13 +4594,11 @@ def _member(data: Any, name: str, kind: type, default: Any = ...) -> Any:
 
 def _instant(text: str) -> int:
     """Read an ISO 8601 instant that states its zone, as epoch seconds."""
-    try:
-        stamp = datetime.fromisoformat(re.sub(r"[Zz]\Z", "+00:00", text))
-    except ValueError:
-        stamp = None
-    if stamp is None or stamp.tzinfo is None:
-        raise InventoryError(f"'known_since' must be like 2026-01-31T00:00:00Z, not {visible_text(text)}")
-    return int(stamp.timestamp())
+    with contextlib.suppress(ValueError):
+        stamp = _date(text)
+        if stamp and stamp.tzinfo:
+            return int(stamp.timestamp())
+    raise InventoryError(f"'known_since' must be like 2026-01-31T00:00:00Z, not {visible_text(text)}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -4708,6 +4689,17 @@ class Terms(NamedTuple):
     drop_after: int = 30  # days that an account is locked before it may be dropped
     ignored: tuple[str, ...] = ()  # names of servers that never serve clients
 
+    def start(self, now: int) -> int:
+        """Return the instant at which the window begins."""
+        return now - self.days * DAY
+
+    def ignores(self, name: str) -> bool:
+        """Return whether a server never serves clients."""
+        return name.lower() in map(str.lower, self.ignored)
+
+
+USUAL = Terms()
+
 
 def terms_of(config: Config) -> Terms:
     """Return the terms that the options give."""
@@ -4774,55 +4766,42 @@ class Coverage:
     """For which part of the window it is shown that no login was missed."""
 
     def __init__(self, knowledge: Knowledge, now: int, terms: Terms) -> None:
-        self.now, self.start, self.tolerated_seconds = now, now - terms.days * DAY, terms.tolerated
-        self.gaps = knowledge.gaps
+        self.now, self.start, self.gaps = now, terms.start(now), knowledge.gaps
         asked = knowledge.source == "server"
-        proven = knowledge.watched if asked else ()
-        stated: list[Watched] = []
+        self.stated: list[Watched] = []
         first = knowledge.first_heartbeat if asked else knowledge.last_run
         if terms.stated_since is not None and first is not None and knowledge.source != "none":
             lost = [gap[:2] for gap in self.gaps if gap.began < first]
-            stated = [Watched(*span, STATED) for span in uncovered(terms.stated_since, lost, first)]
-        self.intervals = sorted([*proven, *stated])
+            self.stated = [Watched(*span, STATED) for span in uncovered(terms.stated_since, lost, first)]
+        self.intervals = sorted([*(knowledge.watched if asked else ()), *self.stated])
         # The time since the last proof is no hole: the next run will prove it.  Unless one could not, or not yet.
         proven_until = max((one.ended for one in self.intervals), default=0)
         doubted = asked and (knowledge.pending or any(gap.ended > proven_until for gap in self.gaps))
         self._slack = 0 if doubted else FRESH_SECONDS
         self.holes = self.holes_since(self.start)
+        self.unwatched = sum(hole.ended - hole.began for hole in self.holes)  # seconds
+        # Whether the window is watched, but for what the user tolerates.
+        self.is_whole = bool(self.intervals) and self.unwatched <= terms.tolerated
+        # The share of the window that is watched, and that which is by the operator's word.
+        self.share = max(0.0, 1 - self.unwatched / (now - self.start)) if self.intervals else 0.0
+        stated = sum(max(0, one.ended - max(one.began, self.start)) for one in self.stated)
+        self.stated_share = stated / (now - self.start)
 
     def holes_since(self, start: int) -> list[Gap]:
-        """Return the times since an instant that are not watched."""
-        spans = uncovered(start, [one[:2] for one in self.intervals], self.now, self._slack)
-        return [Gap(began, ended, self._reasons(began, ended)) for began, ended in spans]
-
-    def _reasons(self, began: int, ended: int) -> str:
-        reasons = [gap.reason for gap in self.gaps if gap.began < ended and gap.ended > began]
-        return "; ".join(dict.fromkeys(reasons))
-
-    @property
-    def unwatched(self) -> int:
-        """Seconds of the window that are not watched."""
-        return sum(hole.ended - hole.began for hole in self.holes)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the window is watched, but for what the user tolerates."""
-        return bool(self.intervals) and self.unwatched <= self.tolerated_seconds
-
-    @property
-    def share(self) -> float:
-        """The share of the window that is watched."""
-        return 1 - min(1.0, self.unwatched / max(1, self.now - self.start))
-
-    @property
-    def stated_share(self) -> float:
-        """The share of the window that is watched by the operator's word."""
-        stated = (one for one in self.intervals if one.proof == STATED)
-        return sum(max(0, one.ended - max(one.began, self.start)) for one in stated) / max(1, self.now - self.start)
+        """Return the times since an instant that are not watched, and why."""
+        holes = []
+        for began, ended in uncovered(start, [one[:2] for one in self.intervals], self.now, self._slack):
+            reasons = dict.fromkeys(gap.reason for gap in self.gaps if gap.began < ended and gap.ended > began)
+            holes.append(Gap(began, ended, "; ".join(reasons)))
+        return holes
 
 
 class Report(NamedTuple):
-    """The verdicts and what they rest on: `problems` forbid to call accounts unused, `notes` tell."""
+    """The verdicts on a server's accounts and what they rest on.
+
+    `problems` forbid to call accounts unused, `notes` tell.  Of the problems, `lacks` says which servers of its
+    `group` are missing; a server that is `ignored` serves no clients.
+    """
 
     now: int
     terms: Terms
@@ -4831,22 +4810,15 @@ class Report(NamedTuple):
     accounts: tuple[AccountVerdict, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    name: str = ""
+    group: str = ""
+    ignored: bool = False
 
     @property
-    def window_days(self) -> int:
-        """The length of the window."""
-        return self.terms.days
-
-    @property
-    def window_start(self) -> int:
-        """The instant at which the window begins."""
-        return self.now - self.terms.days * DAY
-
-    @property
-    def server(self) -> str:
-        """The server's name and version, made visible; '' if it was not asked."""
-        settings = self.knowledge.settings
-        return visible_text(" ".join(settings[name] for name in ("hostname", "version") if settings.get(name)))
+    def own_problems(self) -> list[str]:
+        """The problems, but for other servers that are missing."""
+        return [problem for problem in self.problems if problem not in self.lacks]
 
 
 def counts_of(accounts: Iterable[AccountVerdict]) -> Mapping[str, int]:
@@ -4864,12 +4836,7 @@ def only(accounts: Iterable[AccountVerdict], verdicts: Sequence[str]) -> tuple[A
     return tuple(item for item in accounts if not verdicts or item.verdict in verdicts)
 
 
-def assess(
-    knowledge: Knowledge,
-    now: int,
-    terms: Terms = Terms(),  # noqa: B008 - it is immutable
-    lacks: Optional[Sequence[str]] = None,
-) -> Report:
+def assess(knowledge: Knowledge, now: int, terms: Terms = USUAL, lacks: Optional[Sequence[str]] = None) -> Report:
     """Return the verdict on every account; `now` in epoch seconds.
 
     `lacks` says which servers that share its accounts are not known; None: no other is given.
@@ -4877,18 +4844,18 @@ def assess(
     lacks = lacking([knowledge], now, terms) if lacks is None else lacks
     if not knowledge.accounts:
         # Without any inventory the names of the log are shown, with the client's host in place of a host pattern.
-        names = dict.fromkeys(
-            (item.user, item.host) for item in knowledge.evidence if item.kind in ("login", "imported", "proxied")
-        )
-        knowledge = knowledge._replace(accounts=tuple(itertools.starmap(Account, names)))
+        logins = (item for item in knowledge.evidence if item.kind in ("login", "imported", "proxied"))
+        accounts = dict.fromkeys(Account(item.user, item.host) for item in logins)
+        knowledge = knowledge._replace(accounts=tuple(accounts))
     case = _Assessment(knowledge, now, terms, lacks)
-    accounts = sorted(map(case.account, knowledge.accounts), key=_most_actionable)
-    return Report(now, terms, knowledge, case.coverage, tuple(accounts), tuple(case.problems), tuple(case.notes()))
+    verdicts = tuple(sorted(map(case.account, knowledge.accounts), key=_most_actionable))
+    problems, notes = tuple(case.problems), tuple(case.notes())
+    return Report(now, terms, knowledge, case.coverage, verdicts, problems, notes, tuple(lacks))
 
 
-def _most_actionable(item: AccountVerdict) -> tuple[bool, bool, int, int, bytes, bytes]:
+def _most_actionable(item: AccountVerdict) -> tuple[Any, ...]:
     order = VERDICTS.index(item.verdict)
-    return (item.account.is_role, not item.removable, order, item.last_seen or 0, item.account.user, item.account.host)
+    return (item.account.is_role, not item.removable, order, item.last_seen or 0, item.account.row)
 
 
 # Why the absence of logins would prove nothing: of the tracker, the inventory and the server's settings.
@@ -4960,9 +4927,9 @@ def _unproven(coverage: Coverage) -> Iterator[str]:
     """Yield what counts as watched without a proof."""
     if coverage.holes and coverage.is_whole:
         yield f"{coverage.unwatched // 60} minutes of the window were not watched; that is tolerated (TolerateHoles)"
-    stated = [one for one in coverage.intervals if one.proof == STATED]
-    if stated:
-        yield f"watched from {_day(stated[0].began)} to {_day(stated[-1].ended)}: {STATED} (WatchedSince)"
+    if coverage.stated:
+        began, ended = coverage.stated[0].began, coverage.stated[-1].ended
+        yield f"watched from {_day(began)} to {_day(ended)}: {STATED} (WatchedSince)"
 
 
 def _why(reason: str) -> str:
@@ -4974,7 +4941,7 @@ class _Assessment:
 
     def __init__(self, knowledge: Knowledge, now: int, terms: Terms, lacks: Sequence[str]) -> None:
         self.knowledge, self.now, self.terms = knowledge, now, terms
-        self.start = now - terms.days * DAY
+        self.start = terms.start(now)
         self.coverage = Coverage(knowledge, now, terms)
         self.unproven = [*_unproven(self.coverage)]
         # Why it is not known how things stand now.
@@ -5004,9 +4971,8 @@ class _Assessment:
                     acting = item._replace(kind="possible open session", certain=False)
                     self._use.setdefault(proxied, []).append(acting)
         self._changes: dict[bytes, dict[AccountRow, Evidence]] = {}
-        self._suspected = {
-            row for item in knowledge.suspects if item.seen >= self.start for row in self._rows(*item).rows
-        }
+        suspects = (item for item in knowledge.suspects if item.seen >= self.start)
+        self._suspected = {row for item in suspects for row in self._rows(*item).rows}
 
     def notes(self) -> Iterator[str]:
         """Yield what was not checked, does not fit together, or was seen in passing."""
@@ -5115,11 +5081,8 @@ class _Assessment:
     def _nameless_changes(self, user: bytes) -> Mapping[AccountRow, Evidence]:
         """Return a change of user that each of the user's rows admits, and that may have been to it."""
         if user not in self._changes:
-            self._changes[user] = {
-                row: item
-                for item in reversed(self._nameless)
-                for row in self._rows(user, item.host, item.last_seen).rows
-            }
+            matches = ((item, self._rows(user, item.host, item.last_seen)) for item in reversed(self._nameless))
+            self._changes[user] = {row: item for item, match in matches for row in match.rows}
         return self._changes[user]
 
     def _keep_reasons(self, account: Account) -> tuple[str, ...]:
@@ -5204,46 +5167,45 @@ def server_name(knowledge: Knowledge) -> str:
     return f"{name}:{port}" if name and port != "3306" else name
 
 
-def _is_ignored(name: str, terms: Terms) -> bool:
-    return name.lower() in (ignored.lower() for ignored in terms.ignored)
-
-
 def lacking(given: Sequence[Knowledge], now: int, terms: Terms) -> list[str]:
     """Return in words the servers that share accounts with those given, and are not among them."""
-    serving = [one for one in given if not _is_ignored(server_name(one), terms)]
+    serving = [one for one in given if not terms.ignores(server_name(one))]
     if not serving:
         return [f"{server_name(one)} serves no clients (ReplicasIgnored), so the others decide" for one in given]
-    return [
-        text
-        for one in serving
-        for find in (_lacking_sources, _lacking_replicas, _lacking_nodes)
-        for text in find(one, given, now, terms)
-    ]
+    lacks: list[str] = []
+    for one in serving:
+        lacks += _lacking_sources(one, given, terms)
+        lacks += _lacking_replicas(one, [other for other in serving if other is not one], terms.start(now), terms)
+        lacks += _lacking_nodes(one, given, terms.start(now), terms)
+    return lacks
 
 
-def _lacking_sources(one: Knowledge, given: Sequence[Knowledge], _now: int, terms: Terms) -> Iterator[str]:
+def _lacking_sources(one: Knowledge, given: Sequence[Knowledge], terms: Terms) -> Iterator[str]:
     name, sources = server_name(one), one.topology.sources
     if sources is None:
         yield f"{name} replicates, it is not known from where (needed: {_NEEDED['replication']})"
     for source in sources or ():
         known = any(other is not one and other.settings.get("server_id") == source.server_id for other in given)
         names = source.host, f"{source.host}:{source.port}"
-        if not known and not any(_is_ignored(called, terms) for called in names):
+        if not known and not any(map(terms.ignores, names)):
             yield _missing(f"{names[1]}, the primary of {name},")
 
 
-def _lacking_replicas(one: Knowledge, given: Sequence[Knowledge], now: int, terms: Terms) -> Iterator[str]:
-    """Yield how many of a primary's replicas are missing: of those connected, and of those seen within the window."""
-    start = now - terms.days * DAY
-    seen = {host for host, at in one.topology.replicas.items() if at >= start and not _is_ignored(host, terms)}
-    connected = [host for host in one.topology.connected if not _is_ignored(host, terms)]
-    others = [other for other in given if other is not one and not _is_ignored(server_name(other), terms)]
-    running = [other for other in others if other.topology.running and _replicates_from(other, one)]
+def _lacking_replicas(one: Knowledge, others: Sequence[Knowledge], start: int, terms: Terms) -> Iterator[str]:
+    """Yield how many of a primary's replicas are missing: of those connected, and of those seen within the window.
+
+    `others` are the servers given that serve clients.
+    """
+    seen = {host for host, at in one.topology.replicas.items() if at >= start and not terms.ignores(host)}
+    connected = [host for host in one.topology.connected if not terms.ignores(host)]
+    number = one.settings.get("server_id")
+    replicas = (other.topology for other in others if other.topology.running)
+    running = sum(any(source.server_id == number for source in replica.sources or ()) for replica in replicas)
     # Those not connected any more may replicate from another server of the group by now.
     names = {_first_label(other.settings.get("hostname", "")) for other in others}
     strangers = sorted(host for host in seen if _first_label(host) not in names)
     gone = [host for host in strangers if host not in connected and not _ADDRESS.fullmatch(host)]
-    lack = max(len(connected) - len(running), len(seen) - len(others), len(gone))
+    lack = max(len(connected) - running, len(seen) - len(others), len(gone))
     if lack > 0:
         hosts, name = strangers or sorted(seen), server_name(one)
         who = f"{lack} of the {max(len(connected), len(seen))} replicas of {name} ({', '.join(hosts)})"
@@ -5252,24 +5214,19 @@ def _lacking_replicas(one: Knowledge, given: Sequence[Knowledge], now: int, term
         yield _missing(who, lack)
 
 
-def _replicates_from(other: Knowledge, one: Knowledge) -> bool:
-    number = one.settings.get("server_id")
-    return any(source.server_id == number for source in other.topology.sources or ())
-
-
 def _first_label(host: str) -> str:
     """Return a host name without its domain, and an address as it is."""
     return host if _ADDRESS.fullmatch(host) else host.partition(".")[0].lower()
 
 
-def _lacking_nodes(one: Knowledge, given: Sequence[Knowledge], now: int, terms: Terms) -> Iterator[str]:
-    start, cluster = now - terms.days * DAY, one.topology.cluster
+def _lacking_nodes(one: Knowledge, given: Sequence[Knowledge], start: int, terms: Terms) -> Iterator[str]:
     size = max((int(nodes) for nodes, at in one.topology.nodes.items() if at >= start), default=0)
     addresses = one.settings.get("wsrep_incoming_addresses", "").split(",")
-    by_address = sum(_is_ignored(address.rpartition(":")[0], terms) for address in addresses)
-    nodes = [_is_ignored(server_name(other), terms) for other in given if other.topology.cluster == cluster]
-    size -= max(by_address, sum(nodes))
-    lack = size - nodes.count(False)
+    by_address = sum(terms.ignores(address.rpartition(":")[0]) for address in addresses)
+    mine = [other for other in given if other.topology.cluster == one.topology.cluster]
+    by_name = sum(terms.ignores(server_name(other)) for other in mine)
+    size -= max(by_address, by_name)
+    lack = size - (len(mine) - by_name)
     if lack > 0:
         yield _missing(f"{lack} of the {size} nodes of the Galera cluster of {server_name(one)}", lack)
 
@@ -5304,40 +5261,21 @@ class Database(NamedTuple):
     note: str = ""
 
 
-class Server(NamedTuple):
-    """A server of the fleet; `lacks` says which servers of its group are missing; one `ignored` serves no clients."""
-
-    name: str
-    group: str
-    report: Report
-    lacks: tuple[str, ...]
-    ignored: bool = False
-
-    @property
-    def problems(self) -> list[str]:
-        """Why accounts of this server cannot be judged, but for other servers that are missing."""
-        return [problem for problem in self.report.problems if problem not in self.lacks]
-
-
 class Fleet(NamedTuple):
     """One answer over servers; `missing` are the names of those without a database, by group; '' is every group."""
 
     now: int
     terms: Terms
-    servers: tuple[Server, ...]
+    servers: tuple[Report, ...]
     accounts: tuple[AccountVerdict, ...]
     sentence: str
+    groups: Mapping[str, list[Report]]  # the servers that serve clients
     missing: Mapping[str, str] = {}
 
     @property
-    def serving(self) -> list[Server]:
+    def serving(self) -> list[Report]:
         """The servers that serve clients."""
         return [one for one in self.servers if not one.ignored]
-
-    @property
-    def groups(self) -> Mapping[str, list[Server]]:
-        """Those by group."""
-        return {one.group: [other for other in self.serving if other.group == one.group] for one in self.serving}
 
     @property
     def lacks(self) -> list[str]:
@@ -5347,17 +5285,15 @@ class Fleet(NamedTuple):
     @property
     def problems(self) -> list[str]:
         """What stands against it: servers that are missing, then what is wrong with each."""
-        own = (f"{one.name}: {problem}" for one in self.serving for problem in one.problems)
+        own = (f"{one.name}: {problem}" for one in self.serving for problem in one.own_problems)
         return list(dict.fromkeys([*self.lacks, *own]))
 
 
 def load_databases(paths: Iterable[str], config: Config) -> list[Database]:
     """Return what databases, or folders of them, hold; of two databases of one server the newer one counts."""
-    files = [
-        found
-        for path in paths
-        for found in (sorted(glob.glob(f"{glob.escape(path)}/*.sqlite")) if os.path.isdir(path) else [path])
-    ]
+    files: list[str] = []
+    for path in paths:
+        files += sorted(glob.glob(f"{glob.escape(path)}/*.sqlite")) if os.path.isdir(path) else [path]
     if not files:
         raise DatabaseError(f"{', '.join(paths)}: no database there: name files, or folders with *.sqlite in them")
     newest: dict[tuple[str, ...], Database] = {}
@@ -5385,97 +5321,81 @@ def database_of(store: Store, knowledge: Knowledge, otherwise: str) -> Database:
 
 def judge(databases: Sequence[Database], missing: Mapping[str, str], now: int, terms: Terms) -> Fleet:
     """Return one verdict on each account of each group of servers."""
-    servers: list[Server] = []
+    servers: list[Report] = []
+    groups: dict[str, list[Report]] = {}
     accounts: list[AccountVerdict] = []
     terms = terms._replace(ignored=(*terms.ignored, *(name for one in databases for name in one.ignored)))
     for group in dict.fromkeys(one.group for one in databases):
         mine = [one for one in databases if one.group == group]
-        lacks = [
-            f"{name} is missing: no database of it was given"
-            for name, of in missing.items()
-            if of in ("", group) and not _is_ignored(name, terms)
-        ]
+        absent = (name for name, of in missing.items() if of in ("", group) and not terms.ignores(name))
+        lacks = [f"{name} is missing: no database of it was given" for name in absent]
         lacks += lacking([one.knowledge for one in mine], now, terms)
-        lacks += _unlisted(mine, now, terms)
+        for one in mine:
+            if len(mine) > 1 and not terms.ignores(one.name):
+                # It may have seen accounts used that it does not list.
+                problems = (*_tracking_problems(one.knowledge, now), *inventory_problems(one.knowledge, now))
+                lacks += [f"{one.name}: {problem}" for problem in problems]
         judged = []
         for one in mine:
             report = assess(one.knowledge, now, terms, lacks)
-            report = report._replace(notes=(*report.notes, *filter(None, [one.note])))
-            judged.append(Server(one.name, group, report, tuple(lacks), _is_ignored(one.name, terms)))
+            notes = (*report.notes, *filter(None, [one.note]))
+            judged.append(report._replace(name=one.name, group=group, ignored=terms.ignores(one.name), notes=notes))
         servers += judged
-        accounts += _accounts_of(group, [one for one in judged if not one.ignored], judged)
+        serving = [one for one in judged if not one.ignored]
+        if serving:
+            groups[group] = serving
+        accounts += _accounts_of(group, judged)
+    accounts.sort(key=_most_actionable)
     going = removable(accounts)
-    where = len({name for item in going for name in item.servers})
-    sentence = (
-        f"{len(going)} of {len(accounts)} accounts may go, on {where} of {len(servers)} servers,"
-        f" as of {_minute(now)} UTC."
-    )
-    return Fleet(now, terms, tuple(servers), tuple(sorted(accounts, key=_most_actionable)), sentence, missing)
+    where = f"{len({name for item in going for name in item.servers})} of {len(servers)} servers"
+    sentence = f"{len(going)} of {len(accounts)} accounts may go, on {where}, as of {_minute(now)} UTC."
+    return Fleet(now, terms, tuple(servers), tuple(accounts), sentence, groups, missing)
 
 
-def _unlisted(group: Sequence[Database], now: int, terms: Terms) -> Iterator[str]:
-    """Yield why a server of a group may have seen accounts used that it does not list."""
-    for one in group if len(group) > 1 else ():
-        if not _is_ignored(one.name, terms):
-            for problem in (*_tracking_problems(one.knowledge, now), *inventory_problems(one.knowledge, now)):
-                yield f"{one.name}: {problem}"
-
-
-def _accounts_of(group: str, serving: Sequence[Server], servers: Sequence[Server]) -> Iterator[AccountVerdict]:
-    """Yield the accounts of a group; one that serves no clients tells only of use."""
-    rows: dict[AccountRow, list[tuple[Server, AccountVerdict]]] = {}
-    for one in serving:
-        for item in one.report.accounts:
-            rows.setdefault(item.account.row, []).append((one, item))
-    for one in servers:
-        for item in one.report.accounts:
-            if one.ignored and item.account.row in rows and item.verdict == "active":
-                rows[item.account.row].append((one, item))
+def _accounts_of(group: str, servers: Sequence[Report]) -> Iterator[AccountVerdict]:
+    """Yield the accounts of a group; a server that serves no clients tells only of use."""
+    rows: dict[AccountRow, list[tuple[Report, AccountVerdict]]] = {}
+    for one in sorted(servers, key=lambda one: one.ignored):
+        for item in one.accounts:
+            if not one.ignored or (item.account.row in rows and item.verdict == "active"):
+                rows.setdefault(item.account.row, []).append((one, item))
     for found in rows.values():
         yield _account_of(group, found)
 
 
-def _account_of(group: str, rows: Sequence[tuple[Server, AccountVerdict]]) -> AccountVerdict:
+def _account_of(group: str, rows: Sequence[tuple[Report, AccountVerdict]]) -> AccountVerdict:
     """Put together what the servers of a group say of one account: used anywhere is used."""
     server, newest = max(rows, key=lambda row: row[1].last_seen or 0)
     items = [item for _, item in rows]
-    verdict = next(verdict for verdict in ("active", "unknown", "stale", "never") if verdict in _each(items, "verdict"))
+    verdict = max((item.verdict for item in items), key=VERDICTS.index)
+    said = ((one.name, reason) for one, item in rows if item.verdict == verdict for reason in item.reasons)
     # What all of them say needs no name.
-    reasons = [
-        reason if all(reason in item.reasons for item in items) else f"{one.name}: {reason}"
-        for one, said in rows
-        if said.verdict == verdict
-        for reason in said.reasons
-    ]
+    shared = set(items[0].reasons).intersection(*(item.reasons for item in items))
+    reasons = dict.fromkeys(reason if reason in shared else f"{name}: {reason}" for name, reason in said)
     firsts = [item.first_seen for item in items if item.first_seen is not None]
     keep = tuple(dict.fromkeys(reason for item in items for reason in item.keep_reasons))
     return newest._replace(
         account=newest.account._replace(locked=newest.account.locked and all(item.account.locked for item in items)),
         verdict=verdict,
         removable=verdict in ("stale", "never") and not keep,
-        droppable=all(_each(items, "droppable")),
+        droppable=all(item.droppable for item in items),
         first_seen=min(firsts, default=None),
         evidence=tuple(dict.fromkeys(kind for item in items for kind in item.evidence)),
         client_hosts=tuple(dict.fromkeys(host for item in items for host in item.client_hosts)),
         keep_reasons=keep,
-        reasons=tuple(dict.fromkeys(reasons)),
+        reasons=tuple(reasons),
         group=group,
         servers=tuple(one.name for one, _ in rows),
         last_server=server.name if newest.last_seen is not None else None,
     )
 
 
-def _each(items: Iterable[AccountVerdict], name: str) -> list[Any]:
-    return [getattr(item, name) for item in items]
-
-
-def run_on(servers: Sequence[Server]) -> str:
+def run_on(servers: Sequence[Report]) -> str:
     """Return the server on which a group's SQL must run: the primary, or any Galera node."""
 
-    def rank(server: Server) -> tuple[bool, bool, bool, str]:
-        knowledge = server.report.knowledge
-        read_only = knowledge.settings.get("read_only", "OFF").upper() not in ("OFF", "0")
-        return knowledge.topology.sources != (), read_only, not knowledge.topology.replicas, server.name
+    def rank(server: Report) -> tuple[bool, bool, bool, str]:
+        topology, read_only = server.knowledge.topology, server.knowledge.settings.get("read_only", "OFF").upper()
+        return topology.sources != (), read_only not in ("OFF", "0"), not topology.replicas, server.name
 
     return min(servers, key=rank).name
 
@@ -5519,16 +5439,10 @@ def emit(text: str, path: str = "", *, encoding: str = "") -> None:
 
 
 def wrapped(label: str, *texts: str) -> list[str]:
-    """Return long texts behind a label, broken to the table's width."""
+    """Return long texts behind a label, broken to the table's width; an empty one has no line."""
     indent = " " * len(label)
     fill = functools.partial(textwrap.wrap, width=TABLE_WIDTH, initial_indent=label, subsequent_indent=indent)
     return [line for text in texts for line in fill(text, break_on_hyphens=False)]
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as a table; the first is the head."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in rows)
 
 
 def json_text(data: Mapping[str, Any]) -> str:
@@ -5545,19 +5459,16 @@ def csv_text(header: str, rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.writer(out, lineterminator="\r\n")
     names = header.split(",")
     writer.writerow(names)
-    writer.writerows([_not_a_formula(_cell(row[name])) for name in names] for row in rows)
+    writer.writerows([_cell(row[name]) for name in names] for row in rows)
     return out.getvalue()
 
 
 def _cell(value: Any) -> str:
+    """Return a value as text, with a quote before what a spreadsheet would take for a formula, or for such a quote."""
     if value is None or isinstance(value, bool):
         return {None: "", True: "yes", False: "no"}[value]
-    return "; ".join(value) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _not_a_formula(value: str) -> str:
-    """Put a quote before what a spreadsheet would take for a formula, or for such a quote."""
-    return "'" + value if value[:1] and value[0] in "'=+-@|\t\r\n\uff1d\uff0b\uff0d\uff20" else value
+    text = "; ".join(value) if isinstance(value, (list, tuple)) else str(value)
+    return re.sub(r"\A(?=['=+\-@|\t\r\n\uff1d\uff0b\uff0d\uff20])", "'", text)
 
 
 # The stored logins.
@@ -5581,9 +5492,9 @@ def accounts_text(store: Store, form: str) -> str:
     shown = [{name: visible_text(value) for name, value in row.items()} for row in rows]
     if form == "csv":
         return csv_text("user,host,first_seen,last_seen,source,note", shown)
-    return columns(
-        [["USER", "HOST", "FIRST SEEN", "LAST SEEN", "SOURCE", "NOTE"], *(list(row.values()) for row in shown)]
-    )
+    table = [("USER", "HOST", "FIRST SEEN", "LAST SEEN", "SOURCE", "NOTE"), *(row.values() for row in shown)]
+    widths = [max(map(len, column)) for column in zip(*table)]
+    return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in table)
 
 
 # The report.
@@ -5597,24 +5508,24 @@ def table_report(fleet: Fleet) -> str:
     counts = counts_of(listed)
     totals = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     several = len(fleet.servers) > 1
-    lines = [f"window: {fleet.terms.days} days, since {_minute(fleet.now - fleet.terms.days * DAY)}"]
+    lines = [f"window: {fleet.terms.days} days, since {_minute(fleet.terms.start(fleet.now))}"]
     for server in fleet.servers:
         lines += ["", *_table_head(server, several)]
-    lines += ["", *wrapped("problem: ", *fleet.lacks)] if fleet.lacks else []
+    lines += [""] * bool(fleet.lacks) + wrapped("problem: ", *fleet.lacks)
     lines += ["", f"  {'ACCOUNT':{width}}  {'VERDICT':8} {'LAST SEEN':17} {'HOSTS':>5}  EVIDENCE"]
     known = {*fleet.problems, *(problem for server in fleet.servers for problem in server.problems)}
     for item in listed:
         lines += _table_rows(item, width, known, several)
     lines += ["", f"{len(listed)} accounts: {totals}; {len(removable(listed))} removable (*)"]
-    lines += wrapped("roles, which cannot log in: ", ", ".join(roles)) if roles else []
+    lines += wrapped("roles, which cannot log in: ", ", ".join(roles))
     return "\n".join(map(str.rstrip, lines)) + "\n"
 
 
-def _table_head(server: Server, several: bool) -> Iterator[str]:
+def _table_head(server: Report, several: bool) -> Iterator[str]:
     """Yield what the verdicts of a server rest on."""
-    report, knowledge, coverage = server.report, server.report.knowledge, server.report.coverage
+    knowledge, coverage = server.knowledge, server.coverage
     source = {"server": "of the server", "file": "of a file", "none": "none"}[knowledge.source]
-    age = "" if knowledge.inventory_at is None else f", {age_text(report.now - knowledge.inventory_at)} old"
+    age = "" if knowledge.inventory_at is None else f", {age_text(server.now - knowledge.inventory_at)} old"
     share = f"{coverage.share:.1%} of the window" if coverage.intervals else "nothing proven"
     facts = [knowledge.settings.get("version", ""), f"group {server.group}" * several, replication_of(knowledge)]
     facts += ["serves no clients (ReplicasIgnored)"] * server.ignored
@@ -5623,8 +5534,8 @@ def _table_head(server: Server, several: bool) -> Iterator[str]:
     yield f"tracking: since {_minute(knowledge.tracking_since)}, until {_minute(knowledge.last_run)} (UTC)"
     yield f"watched: {share}; holes in it: {len(coverage.holes) or 'none'}"
     yield f"inventory: {source}{age}"
-    yield from wrapped("problem: ", *server.problems)
-    yield from wrapped("note: ", *report.notes)
+    yield from wrapped("problem: ", *server.own_problems)
+    yield from wrapped("note: ", *server.notes)
 
 
 def _table_rows(item: AccountVerdict, width: int, problems: Collection[str], several: bool) -> Iterator[str]:
@@ -5646,10 +5557,9 @@ def _table_rows(item: AccountVerdict, width: int, problems: Collection[str], sev
     below = {"hosts": hosts, "why": "; ".join(why), "keep": "; ".join(item.keep_reasons), "is": ", ".join(facts)}
     if several:
         last = f"; last used on {item.last_server}" if item.last_server else ""
-        below["on"] = f"{', '.join(item.servers)} (group {item.group}){last}"
+        below["on"] = f"{', '.join(item.servers)} (group {visible_text(item.group)}){last}"
     for label, text in below.items():
-        if text:
-            yield from wrapped(f"      {label}: ", text)
+        yield from wrapped(f"      {label}: ", text)
 
 
 def age_text(seconds: int) -> str:
@@ -5668,36 +5578,28 @@ def json_report(report: Report) -> str:
     knowledge, coverage = report.knowledge, report.coverage
     setting = knowledge.settings.get
     named = ("hostname", "version", "datadir", "system_time_zone")
-    of_groups = ("group", "servers", "last_server")
-    shared = _json_evidence(report)
-    return json_text(
-        {
-            "schema": REPORT_SCHEMA,
-            "generated_at": utc(report.now),
-            "server": {
-                **{name: visible_text(setting(name, "")) or None for name in named},
-                "skip_name_resolve": setting("skip_name_resolve", "").upper() in ("ON", "1"),
-            },
-            **shared,
-            "tracking": {
-                **shared["tracking"],
-                "last_record": utc(knowledge.last_record) or None,
-                "gaps": [_json_gap(gap) for gap in knowledge.gaps],
-            },
-            "holes_tolerated": bool(coverage.holes) and coverage.is_whole,
-            "inventory": {
-                "source": knowledge.source,
-                "taken_at": utc(knowledge.inventory_at) or None,
-                "definers_known": knowledge.definers is not None,
-                "sessions_complete": knowledge.sessions_complete,
-            },
-            "window_days": report.window_days,
-            "window_start": utc(report.window_start),
-            "accounts": [
-                {key: value for key, value in _facts(item).items() if key not in of_groups} for item in report.accounts
-            ],
-        }
-    )
+    data = {
+        "schema": REPORT_SCHEMA,
+        "generated_at": utc(report.now),
+        "server": {
+            **{name: visible_text(setting(name, "")) or None for name in named},
+            "skip_name_resolve": setting("skip_name_resolve", "").upper() in ("ON", "1"),
+        },
+        **_json_evidence(report),
+        "holes_tolerated": bool(coverage.holes) and coverage.is_whole,
+        "inventory": {
+            "source": knowledge.source,
+            "taken_at": utc(knowledge.inventory_at) or None,
+            "definers_known": knowledge.definers is not None,
+            "sessions_complete": knowledge.sessions_complete,
+        },
+        "window_days": report.terms.days,
+        "window_start": utc(coverage.start),
+        "accounts": [_facts(item, groups=False) for item in report.accounts],
+    }
+    data["tracking"]["last_record"] = utc(knowledge.last_record) or None
+    data["tracking"]["gaps"] = [_json_gap(gap) for gap in knowledge.gaps]
+    return json_text(data)
 
 
 def fleet_data(fleet: Fleet) -> dict[str, Any]:
@@ -5716,7 +5618,7 @@ def fleet_data(fleet: Fleet) -> dict[str, Any]:
         "schema": 2,
         "generated_at": utc(fleet.now),
         "window_days": fleet.terms.days,
-        "window_start": utc(fleet.now - fleet.terms.days * DAY),
+        "window_start": utc(fleet.terms.start(fleet.now)),
         "sentence": fleet.sentence,
         "problems": fleet.problems,
         "groups": groups,
@@ -5731,12 +5633,12 @@ def _json_missing(fleet: Fleet) -> Iterator[dict[str, Any]]:
     coverage = Coverage(nothing, fleet.now, fleet.terms)
     report = Report(fleet.now, fleet.terms, nothing, coverage, (), ("no database was given",))
     for name, group in fleet.missing.items():
-        server = Server(name, group, report, (), _is_ignored(name, fleet.terms))
+        server = report._replace(name=name, group=group, ignored=fleet.terms.ignores(name))
         yield {**_json_server(server), "missing": True, "holes": []}
 
 
-def _json_server(server: Server) -> dict[str, Any]:
-    knowledge, coverage = server.report.knowledge, server.report.coverage
+def _json_server(server: Report) -> dict[str, Any]:
+    knowledge, coverage = server.knowledge, server.coverage
     return {
         "name": server.name,
         "group": server.group,
@@ -5744,13 +5646,13 @@ def _json_server(server: Server) -> dict[str, Any]:
         "missing": False,
         "ignored": server.ignored,
         "replication": replication_of(knowledge),
-        **_json_evidence(server.report),
+        **_json_evidence(server),
         "holes": [{**_json_gap(hole), "tolerated": coverage.is_whole} for hole in coverage.holes],
         "inventory": {
             "taken_at": utc(knowledge.inventory_at) or None,
             "error": visible_text(knowledge.inventory_error),
         },
-        "problems": server.problems,
+        "problems": server.own_problems,
     }
 
 
@@ -5759,12 +5661,9 @@ def _json_evidence(report: Report) -> dict[str, Any]:
     knowledge, coverage = report.knowledge, report.coverage
     return {
         "tracking": {"since": utc(knowledge.tracking_since) or None, "until": utc(knowledge.last_run) or None},
-        "watched": [
-            {"began": utc(one.began), "ended": utc(one.ended), "proof": one.proof, "detail": one.detail}
-            for one in coverage.intervals
-        ],
+        "watched": [{**one._asdict(), "began": utc(one.began), "ended": utc(one.ended)} for one in coverage.intervals],
         "holes": [_json_gap(hole) for hole in coverage.holes],
-        "watched_share": _watched_share(coverage, 4),
+        "watched_share": round(coverage.share, 4),
         "problems": report.problems,
         "notes": report.notes,
     }
@@ -5774,14 +5673,11 @@ def _json_gap(gap: Gap) -> dict[str, str]:
     return {"began": utc(gap.began), "ended": utc(gap.ended), "reason": visible_text(gap.reason)}
 
 
-def _watched_share(coverage: Coverage, digits: int) -> float:
-    return round(coverage.share if coverage.intervals else 0.0, digits)
-
-
-def _facts(item: AccountVerdict) -> dict[str, Any]:
-    """Return all that is told of an account, for programs."""
+def _facts(item: AccountVerdict, *, groups: bool = True) -> dict[str, Any]:
+    """Return all that is told of an account, for programs; `groups`: with its group and the servers that have it."""
     facts: dict[str, Any] = {**item.account._asdict(), **item._asdict()}
-    del facts["account"]
+    for name in ("account",) if groups else ("account", "group", "servers", "last_server"):
+        del facts[name]
     instants = ("last_seen", "first_seen", "known_since", "locked_since")
     facts.update({name: utc(facts[name]) or None for name in instants})
     newest = [visible(host) for host in item.client_hosts[:SHOWN_HOSTS]]
@@ -5804,83 +5700,71 @@ def csv_report(fleet: Fleet, *, groups: bool) -> str:
         hosts = facts["client_hosts"]
         names = {"user": visible(item.account.user), "host": visible(item.account.host)}
         rows.append({**facts, **names, "client_hosts": hosts["count"], "newest_hosts": hosts["newest"]})
-    header = (
-        "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence,"
-        "keep_reasons,reasons,stage"
-    )
-    return csv_text(header + ",group,servers,last_server" * groups, rows)
+    header = "user,host,verdict,removable,last_seen,first_seen,known_since,locked,client_hosts,newest_hosts,evidence"
+    header += ",keep_reasons,reasons,stage" + ",group,servers,last_server" * groups
+    return csv_text(header, rows)
 
 
-_Samples = list[tuple[dict[str, str], Any]]  # of a metric: labels and value
+# Labels, and the gauges that bear them: the name of each, what it tells behind it, and its value.
+_Gauges = tuple[dict[str, str], dict[str, Any]]
 
 
 def prometheus_report(report: Report) -> str:
     """Return gauges for node_exporter's textfile collector: no names, no stamps, a fixed number of series."""
-    return _exposition({**_account_gauges(report.accounts, {}), **_server_gauges(report, {})})
+    return _exposition([*_account_gauges({}, report.accounts), ({}, _server_gauges(report))])
 
 
 def prometheus_fleet(fleet: Fleet) -> str:
     """Return the same over several servers: the accounts of each group, and what is known of each server."""
-    samples: dict[str, _Samples] = {"servers_missing Servers without a database.": [({}, len(fleet.lacks))]}
-    gauges = [
-        _account_gauges([item for item in fleet.accounts if item.group == group], {"group": group})
-        for group in fleet.groups
-    ]
-    gauges += [_server_gauges(one.report, {"group": one.group, "server": one.name}) for one in fleet.serving]
-    for metric, values in itertools.chain.from_iterable(one.items() for one in gauges):
-        samples.setdefault(metric, []).extend(values)
-    return _exposition(samples)
+    gauges: list[_Gauges] = [({}, {"servers_missing Servers without a database.": len(fleet.lacks)})]
+    for group in fleet.groups:
+        gauges += _account_gauges({"group": group}, [item for item in fleet.accounts if item.group == group])
+    gauges += [({"group": one.group, "server": one.name}, _server_gauges(one)) for one in fleet.serving]
+    return _exposition(gauges)
 
 
-def _account_gauges(accounts: Sequence[AccountVerdict], labels: dict[str, str]) -> dict[str, _Samples]:
-    """Return the gauges of accounts: what each tells, behind its name."""
-    counts, locked = counts_of(accounts), sum(bool(item.account.locked) for item in accounts)
-    return {
-        "accounts Accounts by verdict.": [({**labels, "verdict": verdict}, counts[verdict]) for verdict in VERDICTS],
-        "accounts_removable Accounts that are stale or never used, with nothing to keep them.": [
-            (labels, len(removable(accounts)))
-        ],
-        "accounts_locked Accounts that are locked.": [(labels, locked)],
-    }
+def _account_gauges(labels: dict[str, str], accounts: Sequence[AccountVerdict]) -> Iterator[_Gauges]:
+    counts = counts_of(accounts)
+    for verdict in VERDICTS:
+        yield {**labels, "verdict": verdict}, {"accounts Accounts by verdict.": counts[verdict]}
+    going, locked = len(removable(accounts)), sum(bool(item.account.locked) for item in accounts)
+    yield labels, {"accounts_removable Accounts that are stale or never used, with nothing to keep them.": going}
+    yield labels, {"accounts_locked Accounts that are locked.": locked}
 
 
-def _server_gauges(report: Report, labels: dict[str, str]) -> dict[str, _Samples]:
-    """Return the gauges of a server; those that are not known are left out."""
+def _server_gauges(report: Report) -> dict[str, Any]:
+    """Return the gauges of a server; what is not known is None."""
     knowledge, coverage = report.knowledge, report.coverage
-    metrics = {
-        "window_seconds Length of the window in which an account must be used to be active.": report.window_days * DAY,
-        "watched_ratio Share of the window that is watched.": _watched_share(coverage, 6),
-        "stated_ratio Share of the window that is watched by the operator's word alone (WatchedSince).": round(
-            coverage.stated_share, 6
-        ),
-        "tolerated_seconds Seconds of the window that are not watched, which is tolerated (TolerateHoles).": (
-            coverage.unwatched if coverage.is_whole else 0
-        ),
+    stated, tolerated = round(coverage.stated_share, 6), coverage.unwatched if coverage.is_whole else 0
+    gaps = sum(gap.ended >= coverage.start for gap in knowledge.gaps)
+    return {
+        "window_seconds Length of the window in which an account must be used to be active.": report.terms.days * DAY,
+        "watched_ratio Share of the window that is watched.": round(coverage.share, 6),
+        "stated_ratio Share of the window that is watched by the operator's word alone (WatchedSince).": stated,
+        "tolerated_seconds Seconds of the window that are not watched, which is tolerated (TolerateHoles).": tolerated,
         "holes Stretches of the window that are not watched.": len(coverage.holes),
         "tracking_start_timestamp_seconds Time of the oldest record read.": knowledge.tracking_since,
         "last_record_timestamp_seconds Time of the newest record read.": knowledge.last_record,
         "last_run_timestamp_seconds Time of the last successful run.": knowledge.last_run,
         "inventory_timestamp_seconds Time at which the server was last asked for its accounts.": knowledge.inventory_at,
-        "gaps Stretches within the window whose records are lost.": sum(
-            gap.ended >= report.window_start for gap in knowledge.gaps
-        ),
+        "gaps Stretches within the window whose records are lost.": gaps,
         "problems Reasons for which no account is called unused.": len(report.problems),
         "suspect_records Login records that may be forged or torn.": len(knowledge.suspects),
         "unparsed_records Records that could not be read.": knowledge.unparsed,
     }
-    return {metric: [(labels, value)] for metric, value in metrics.items() if value is not None}
 
 
-def _exposition(samples: Mapping[str, _Samples]) -> str:
-    """Return gauges in the text format of Prometheus; the name of each stands before what it tells."""
-    lines = []
-    for metric, values in samples.items():
-        name = metric.split()[0]
-        lines += [f"# HELP conntracker_{metric}", f"# TYPE conntracker_{name} gauge"]
-        for labels, value in values:
-            said = ",".join(f"{label}={json.dumps(text, ensure_ascii=False)}" for label, text in labels.items())
-            lines.append(f"conntracker_{name}{f'{{{said}}}' if said else ''} {value}")
-    return "\n".join(lines) + "\n"
+def _exposition(gauges: Iterable[_Gauges]) -> str:
+    """Return gauges in the text format of Prometheus, all samples of one together; without those that are None."""
+    lines: dict[str, str] = {}
+    for labels, values in gauges:
+        said = ",".join(f"{label}={json.dumps(text, ensure_ascii=False)}" for label, text in labels.items())
+        for metric, value in values.items():
+            name = f"conntracker_{metric.split()[0]}"
+            if value is not None:
+                lines.setdefault(metric, f"# HELP conntracker_{metric}\n# TYPE {name} gauge\n")
+                lines[metric] += f"{name}{f'{{{said}}}' if said else ''} {value}\n"
+    return "".join(lines.values())
 
 
 # SQL, for review.
@@ -5888,70 +5772,60 @@ def _exposition(samples: Mapping[str, _Samples]) -> str:
 
 def lock_sql(fleet: Fleet, group: str) -> str:
     """Return a script that locks the removable accounts of a group; the undo follows it as comments."""
-    going = _going(fleet, group)
-    lines = _sql_header(fleet, group, "lock", len(going))
-    for item in going:
-        statement = "-- already locked:" if item.account.locked else f"{alter_user(item.account.row, 'LOCK')} --"
-        lines.append(f"{_elsewhere(fleet, item)}{statement} {item.name}: {item.verdict}; {'; '.join(item.reasons)}")
-    lines += ["", "-- To undo:", *(f"-- {line}" for line in _unlock_lines(fleet, group))]
-    return "\n".join(lines) + "\n"
+    lines = []
+    for item in _going(fleet, group):
+        form = "" if item.account.locked else "ALTER USER {} ACCOUNT LOCK"
+        lines.append(f"{_statement(fleet, item, form)}: {item.verdict}; {'; '.join(item.reasons)}")
+    undo = [f"-- {line}" for line in _unlock_lines(fleet, group)]
+    return _script(fleet, group, f"lock {len(lines)}", [*lines, "", "-- To undo:", *undo])
 
 
 def unlock_sql(fleet: Fleet, group: str) -> str:
     """Return the script that undoes lock_sql."""
-    header = _sql_header(fleet, group, "unlock", len(_going(fleet, group)))
-    return "\n".join([*header, *_unlock_lines(fleet, group)]) + "\n"
+    return _script(fleet, group, f"unlock {len(_going(fleet, group))}", _unlock_lines(fleet, group))
 
 
 def drop_sql(fleet: Fleet, group: str) -> str:
     """Return a script that drops the accounts that were locked long enough and never asked for."""
-    dropped = [item for item in fleet.accounts if item.droppable and item.group == group]
-    lines = _sql_header(fleet, group, "drop", len(dropped))
-    lines.append("-- First, the backup from which they can be made again:  mariadb-dump --system=users > users.sql")
-    for item in dropped:
-        last = f"last use {_minute(item.last_seen)}" if item.last_seen is not None else "never used"
-        since = f"{item.stage} since {_day(item.account.locked_since)}, watched all the time, never asked for"
-        statement = f"{_elsewhere(fleet, item)}{_sql_of(item.account.row, 'DROP USER {}')}"
-        lines.append(f"{statement} -- {item.name}: {since}; {last}")
-    return "\n".join(lines) + "\n"
+    lines = ["-- First, the backup from which they can be made again:  mariadb-dump --system=users > users.sql"]
+    for item in fleet.accounts:
+        if item.droppable and item.group == group:
+            last = f"last use {_minute(item.last_seen)}" if item.last_seen is not None else "never used"
+            since = f"{item.stage} since {_day(item.account.locked_since)}, watched all the time, never asked for"
+            lines.append(f"{_statement(fleet, item, 'DROP USER {}')}: {since}; {last}")
+    return _script(fleet, group, f"drop {len(lines) - 1}", lines)
 
 
 def _going(fleet: Fleet, group: str) -> list[AccountVerdict]:
     return [item for item in removable(fleet.accounts) if item.group == group]
 
 
-def _sql_header(fleet: Fleet, group: str, what: str, count: int) -> list[str]:
+def _unlock_lines(fleet: Fleet, group: str) -> list[str]:
+    """Return the statements for all but the accounts that were locked before: they stay so."""
+    unlocked = (item for item in _going(fleet, group) if not item.account.locked)
+    return [_statement(fleet, item, "ALTER USER {} ACCOUNT UNLOCK") for item in unlocked]
+
+
+def _script(fleet: Fleet, group: str, what: str, lines: Sequence[str]) -> str:
     servers = fleet.groups[group]
-    place = run_on(servers)
-    where = (
-        f"{group}, to be run on {place} alone" if len(servers) > 1 else servers[0].report.server or "an unknown server"
-    )
-    return [
-        f"-- conntracker: {what} {count} unused accounts of {where}",
-        f"-- assessed {utc(fleet.now)}, window {fleet.terms.days} days; for review, nothing was run",
-        "SET NAMES utf8mb4;",
-    ]
+    settings = servers[0].knowledge.settings
+    where = visible_text(" ".join(filter(None, map(settings.get, ("hostname", "version"))))) or "an unknown server"
+    if len(servers) > 1:
+        where = f"{visible_text(group)}, to be run on {run_on(servers)} alone"
+    header = f"-- conntracker: {what} unused accounts of {where}"
+    terms = f"-- assessed {utc(fleet.now)}, window {fleet.terms.days} days; for review, nothing was run"
+    return "\n".join([header, terms, "SET NAMES utf8mb4;", *lines]) + "\n"
 
 
-def _elsewhere(fleet: Fleet, item: AccountVerdict) -> str:
-    """Return what makes a comment of a statement on an account that the server on which the script runs has not."""
+def _statement(fleet: Fleet, item: AccountVerdict, form: str) -> str:
+    """Return a statement on an account with its name; a comment if the server on which the script runs has it not."""
     place = run_on(fleet.groups[item.group])
-    return "" if place in item.servers else f"-- not on {place}, but on {', '.join(item.servers)}: "
+    elsewhere = "" if place in item.servers else f"-- not on {place}, but on {', '.join(item.servers)}: "
+    statement = f"{sql_on(item.account.row, form)} --" if form else "-- already locked:"
+    return f"{elsewhere}{statement} {item.name}"
 
 
-def _unlock_lines(fleet: Fleet, group: str) -> Iterator[str]:
-    """Yield the statements for all but the accounts that were locked before: they stay so."""
-    for item in _going(fleet, group):
-        if not item.account.locked:
-            yield f"{_elsewhere(fleet, item)}{alter_user(item.account.row, 'UNLOCK')} -- {item.name}"
-
-
-def alter_user(row: AccountRow, action: str) -> str:
-    """Return ALTER USER for any name."""
-    return _sql_of(row, f"ALTER USER {{}} ACCOUNT {action}")
-
-
-def _sql_of(row: AccountRow, form: str) -> str:
+def sql_on(row: AccountRow, form: str) -> str:
     """Return a statement on any account, right with and without NO_BACKSLASH_ESCAPES and ANSI_QUOTES.
 
     Backslashes and quotes go into backquotes, which know no escape but themselves doubled; a name with
@@ -6246,10 +6120,8 @@ def _coverage(data: Mapping[str, Any], span: _Span) -> Iterator[str]:
     for kind, turn in (("stated", -45), ("tolerated", 45), ("hole", 45)):
         size = f'width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate({turn})"'
         yield f'<pattern id="{kind}" {size}><path stroke="none" d="M0 0H5V5H0Z"/><path d="M2.5 0V5"/></pattern>'
-    key = "".join(
-        f'<li><svg class="strip" aria-hidden="true">{span.bar(span.began, span.ended, kind)}</svg>{words}</li>'
-        for kind, words in PAGE_KEY.items()
-    )
+    bars = ((span.bar(span.began, span.ended, kind), words) for kind, words in PAGE_KEY.items())
+    key = "".join(f'<li><svg class="strip" aria-hidden="true">{bar}</svg>{words}</li>' for bar, words in bars)
     thirds = (datetime.fromtimestamp(span.began + (span.ended - span.began) * n / 3, timezone.utc) for n in range(4))
     scale = "".join(f"<span>{moment:%Y-%m-%d}</span>" for moment in thirds)
     yield f'</svg>\n<ul class="row key">{key}</ul>\n<table>\n<thead><tr><th scope="col">Server</th>'
@@ -6285,10 +6157,8 @@ def _strip(server: Mapping[str, Any], span: _Span, said: Collection[str]) -> str
     picture = f'<svg class="strip" role="img" aria-label="{text}">{"".join(bars)}</svg>'
     if not lines:
         return f"{picture}<small>{text}</small>"
-    # A long list is folded, though not on paper.
-    return (
-        f"{picture}<details{' open' * (len(lines) <= 4)}><summary>{text}</summary>{_bullets(lines, 'lines')}</details>"
-    )
+    opened = " open" * (len(lines) <= 4)  # a long list is folded, though not on paper
+    return f"{picture}<details{opened}><summary>{text}</summary>{_bullets(lines, 'lines')}</details>"
 
 
 def _servers_of(account: Mapping[str, Any]) -> tuple[str, ...]:
@@ -6300,20 +6170,18 @@ def _grounds(data: Mapping[str, Any], window: _Span, line: _Span) -> dict[tuple[
     grounds = dict.fromkeys(map(_servers_of, data["accounts"]), "")
     for group, *names in grounds:
         servers = [s for s in data["servers"] if s["name"] in names or (s["missing"] and s["group"] == group)]
+        holes: set[tuple[int, int]] = set()
+        for server in servers:
+            known = [*server["watched"], *(hole for hole in server["holes"] if hole["tolerated"])]
+            spans = sorted((_seconds(item["began"]), _seconds(item["ended"])) for item in known)
+            holes.update(uncovered(window.began, spans, window.ended, DAY))  # the time since the last run is not a hole
         stops = "#0000 33.3%"
-        for began, ended in sorted({hole for server in servers for hole in _not_watched(server, window)}):
+        for began, ended in sorted(holes):
             left, right = line.place(began), line.place(ended)
             # A stop at 0 stands at the one before it; so do those that overlap.
             stops += f", var(--shade) 0 {left:g}%, var(--gone) 0 {max(right, left + 1):g}%"
         grounds[(group, *names)] = f"linear-gradient(90deg, {stops}, var(--shade) 0)"
     return grounds
-
-
-def _not_watched(server: Mapping[str, Any], window: _Span) -> Iterator[tuple[int, int]]:
-    """Return what is neither proven, stated nor tolerated; the time since the last run is not a hole."""
-    known = [*server["watched"], *(hole for hole in server["holes"] if hole["tolerated"])]
-    spans = sorted((_seconds(item["began"]), _seconds(item["ended"])) for item in known)
-    return uncovered(window.began, spans, window.ended, DAY)
 
 
 def _account_table(data: Mapping[str, Any], span: _Span, grounds: Mapping[tuple[str, ...], str]) -> Iterator[str]:
@@ -6435,17 +6303,16 @@ def status_text(checks: Sequence[Check], knowledge: Knowledge, form: str) -> str
     code = ordered[0].code
     accounts = len({(item.user, item.host) for item in knowledge.evidence if item.kind == "login"})
     if form == "json":
-        return json_text(
-            {
-                "schema": REPORT_SCHEMA,
-                "code": code,
-                "version": __version__,
-                "tracking_since": utc(knowledge.tracking_since) or None,
-                "last_run": utc(knowledge.last_run) or None,
-                "accounts": accounts,
-                "checks": [{"check": check.name, "code": check.code, "text": check.text} for check in checks],
-            }
-        )
+        data = {
+            "schema": REPORT_SCHEMA,
+            "code": code,
+            "version": __version__,
+            "tracking_since": utc(knowledge.tracking_since) or None,
+            "last_run": utc(knowledge.last_run) or None,
+            "accounts": accounts,
+            "checks": [{"check": check.name, "code": check.code, "text": check.text} for check in checks],
+        }
+        return json_text(data)
     if form == "nagios":
         told = "; ".join(f"{check.name}: {check.text}" for check in ordered if check.code) or "the tracker is well"
         figures = f"accounts={accounts} suspects={len(knowledge.suspects)} unparsed={knowledge.unparsed}"
@@ -6491,36 +6358,27 @@ def _open(config: Config, *, write: bool = False) -> Store:
     return Store(config.sqlite_path, config.time_format_db, config.time_location, write=write)
 
 
-def run_accounts(config: Config, _say: Say) -> int:
-    """Print the stored logins."""
-    emit(accounts_text(_open(config), config.format))
-    return 0
-
-
-def run_report(config: Config, _say: Say) -> int:
+def run_report(config: Config) -> None:
     """Print the verdict on every account: of one server, or over several."""
-    now, terms = int(time.time()), terms_of(config)
-    databases = load_databases(config.sources, config) if config.sources else [_own_database(config, now)]
+    now, several = int(time.time()), bool(config.sources)
+    databases = load_databases(config.sources, config) if several else [_own_database(config, now)]
     missing = dict(name.partition("=")[::2] for name in config.missing)
-    fleet = judge(databases, missing, now, terms)
-    report = fleet.servers[0].report
-    if config.format == "prometheus":  # its figures are of all accounts
-        emit(prometheus_fleet(fleet) if config.sources else prometheus_report(report), config.output)
-        return 0
-    fleet = fleet._replace(accounts=only(fleet.accounts, config.verdict))
+    fleet = judge(databases, missing, now, terms_of(config))
+    report = fleet.servers[0]
+    if config.format != "prometheus":  # its figures are of all accounts
+        fleet = fleet._replace(accounts=only(fleet.accounts, config.verdict))
+        report = report._replace(accounts=only(report.accounts, config.verdict))
+    writers: dict[str, Callable[[], str]] = {
+        "table": lambda: table_report(fleet),
+        "json": lambda: json_text(fleet_data(fleet)) if several else json_report(report),
+        "csv": lambda: csv_report(fleet, groups=several),
+        "prometheus": lambda: prometheus_fleet(fleet) if several else prometheus_report(report),
+        "html": lambda: html_report(fleet_data(fleet)),
+    }
     if config.format == "sql":
         _write_sql(fleet, config)
-    elif config.format == "json" and not config.sources:
-        emit(json_report(report._replace(accounts=only(report.accounts, config.verdict))), config.output)
     else:
-        writers: dict[str, Callable[[Fleet], str]] = {
-            "table": table_report,
-            "json": lambda fleet: json_text(fleet_data(fleet)),
-            "csv": lambda fleet: csv_report(fleet, groups=bool(config.sources)),
-            "html": lambda fleet: html_report(fleet_data(fleet)),
-        }
-        emit(writers[config.format](fleet), config.output, encoding="utf-8" if config.format == "html" else "")
-    return 0
+        emit(writers[config.format](), config.output, encoding="utf-8" if config.format == "html" else "")
 
 
 def _own_database(config: Config, now: int) -> Database:
@@ -6533,71 +6391,52 @@ def _own_database(config: Config, now: int) -> Database:
 
 
 def _write_sql(fleet: Fleet, config: Config) -> None:
-    """Write a script per group, with the script that undoes it beside it if they go to files."""
+    """Write the scripts of all groups, in a folder one per group; beside files the scripts that undo them."""
+    import urllib.parse
+
     write = drop_sql if config.stage == "drop" else lock_sql
-    if not os.path.isdir(config.output):
-        emit("\n".join(write(fleet, group) for group in fleet.groups), config.output, encoding="utf-8")
-        scripts = {config.output: list(fleet.groups)} if config.output else {}
-    else:
-        scripts = {os.path.join(config.output, f"{_file_name(group)}.sql"): [group] for group in fleet.groups}
-        for path, groups in scripts.items():
-            emit(write(fleet, groups[0]), path)
+    scripts = {config.output: list(fleet.groups)}
+    if os.path.isdir(config.output):
+        # Each group has a file name that no other one gets.
+        names = {urllib.parse.quote(group, safe=" @+,="): group for group in fleet.groups}
+        scripts = {os.path.join(config.output, f"{name}.sql"): [group] for name, group in names.items()}
     for path, groups in scripts.items():
-        if config.stage == "lock":
+        emit("\n".join(write(fleet, group) for group in groups), path, encoding="utf-8")
+        if path and config.stage == "lock":
             emit("\n".join(unlock_sql(fleet, group) for group in groups), f"{path}.undo")
 
 
-def _file_name(group: str) -> str:
-    """Return a file name that no other group gets."""
-    import urllib.parse
-
-    return urllib.parse.quote(group, safe=" @+,=")
-
-
-def run_status(config: Config, _say: Say) -> int:
-    """Print the tracker's health; the exit code is the state."""
+def run_status(config: Config) -> int:
+    """Print the tracker's health; return its state, the exit code."""
+    knowledge = Knowledge()
     try:
         knowledge = _open(config).knowledge()
+        checks = health(knowledge, int(time.time()), asked=bool(config.inventory))
     except ConntrackerError as error:
         code = CRITICAL if not os.path.exists(config.sqlite_path) else UNKNOWN
-        emit(status_text([Check("database", code, visible_text(str(error)))], Knowledge(), config.format))
-        return code
-    checks = health(knowledge, int(time.time()), asked=bool(config.inventory))
+        checks = [Check("database", code, visible_text(str(error)))]
     emit(status_text(checks, knowledge, config.format))
     return max(check.code for check in checks)
 
 
-def run_grants(config: Config, _say: Say) -> int:
-    """Print the SQL that makes the account for the inventory."""
-    emit(grants_sql(config.user))
-    return 0
-
-
-def run_sql(config: Config, _say: Say) -> int:
-    """Print what a SELECT on the database returns, as the sqlite3 program does."""
-    rows = _open(config).select(config.words[0])
-    emit("".join("|".join(map(_value_text, row)) + "\n" for row in rows))
-    return 0
+def select_text(store: Store, statement: str) -> str:
+    """Return what a SELECT finds, as the sqlite3 program prints it."""
+    lines = ("|".join(map(_value_text, row)) for row in store.select(statement))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _value_text(value: Any) -> str:
     return "" if value is None else visible(value) if isinstance(value, bytes) else visible_text(str(value))
 
 
-def run_snapshot(config: Config, _say: Say) -> int:
-    """Write a consistent copy of the database."""
-    _open(config).snapshot(config.words[0])
-    return 0
-
-
-RUN: dict[str, Callable[[Config, Say], int]] = {
-    "collect": collect,
-    "accounts": run_accounts,
+# The commands but for `collect`; what one of them returns is the exit code, None is 0.
+RUN: dict[str, Callable[[Config], Optional[int]]] = {
+    "accounts": lambda config: emit(accounts_text(_open(config), config.format)),
     "report": run_report,
     "status": run_status,
-    "grants": run_grants,
-    "sql": run_sql,
-    "snapshot": run_snapshot,
+    "grants": lambda config: emit(grants_sql(config.user)),
+    "sql": lambda config: emit(select_text(_open(config), config.words[0])),
+    "snapshot": lambda config: _open(config).snapshot(config.words[0]),
 }
 
 
@@ -6616,7 +6455,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             return 0
         config = configure(arguments)
         level = config.log_level
-        return RUN[config.command](config, say)
+        if config.command == "collect":
+            return collect(config, say)
+        return RUN[config.command](config) or 0
     except ConntrackerError as error:
         say("ERROR", str(error))
         return error.exit_code

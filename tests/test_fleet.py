@@ -334,6 +334,15 @@ def test_the_script_leaves_out_what_the_server_on_which_it_runs_has_not() -> Non
     assert "-- not on db1, but on db2: ALTER USER 'b'@'%' ACCOUNT LOCK;" in "\n".join(lines)
 
 
+def test_a_group_s_name_stays_on_its_line() -> None:
+    group = "shop\nDROP USER root@localhost; -- \x1b[2J"
+    fleet = judged(knows(1, topology=primary_of("db2")), knows(2, topology=replica_of(1)), group=group)
+    for text in (v.lock_sql(fleet, group), v.table_report(fleet)):
+        assert "shop\\x0aDROP USER" in text
+        assert "\nDROP" not in text
+        assert "\x1b" not in text
+
+
 @pytest.mark.parametrize("sql", [v.lock_sql, v.unlock_sql, v.drop_sql])
 def test_a_script_runs_on_the_one_that_can_be_written_to(sql: Any) -> None:
     read_only = {**knows(1).settings, "read_only": "ON"}

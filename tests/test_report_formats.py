@@ -275,7 +275,7 @@ def test_every_line_of_the_script_is_one_statement_or_a_comment(user: str, host:
 
 @pytest.mark.parametrize("row", [AccountRow(b"bad\xff", b"%"), AccountRow(b"a", b""), AccountRow(b"a ", b"%")])
 def test_a_name_that_sql_would_take_for_another_is_not_made_into_sql(row: AccountRow) -> None:
-    assert v.alter_user(row, "LOCK").startswith("-- ")
+    assert v.sql_on(row, "ALTER USER {} ACCOUNT LOCK").startswith("-- ")
     locked = Account(row.user, row.host, locked=True, known_since=OLD, locked_since=OLD)
     report = v.assess(make().knowledge._replace(accounts=(locked,)), NOW)
     assert report.accounts[0].droppable
