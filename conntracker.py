@@ -1858,6 +1858,8 @@ CONFIRM = 5
 LEAP = 100
 # Nor is an id so far below the first one.
 FEW = 20
+# Threads of the server take the ids below this before the first client comes (10.5, 10.11 and 11.8).
+FIRST_CLIENT = 3
 # The first connection of a server has a lower id than this, even if its threads have taken some: the server may have
 # been started again.
 LOWEST = 50
@@ -1981,8 +1983,8 @@ class Run:
         self.early: set[int] = set()  # ids below `first` that lines have borne: of the others there nothing is known
         self.refused: set[int] = set()  # ids of refused connections, and of pieces of names
         self.server = server
-        self.lines = 1  # that have borne its ids, CONFIRM if it was confirmed
-        self.leap, self.since_leap = 0, CONFIRM  # the id after the last long step, and the lines since then
+        self.lines = 0  # that have borne its ids
+        self.leap, self.since_leap = 0, CONFIRM  # the id after a long step, and the lines that bear it out
         self.servers: dict[bytes, int] = {}  # server hosts of the first records, and how many name them
         self.rows: list[Row] = []
         self.sessions: dict[int, Session] = {}
@@ -1995,7 +1997,7 @@ class Run:
             return number >= self.counter - KEPT
         # Logins that began before the first one was written come soon after it, or not at all; they are many only
         # where the server has just started.
-        lowest = self.first - (LEAP if self.first <= LEAP else FEW)
+        lowest = max(self.first - (LEAP if self.first <= LEAP else FEW), FIRST_CLIENT)
         return lowest <= number < self.first and self.counter <= self.first + LEAP and number not in self.early
 
     def bears(self, number: int) -> bool:
@@ -2012,14 +2014,14 @@ class Run:
         """Count an id that fits."""
         if number > self.counter:
             if number - self.counter > LEAP:
-                self.leap, self.since_leap = number, 0
+                self.leap = number if self.since_leap >= CONFIRM else min(self.leap, number)
+                self.since_leap = 0
             self.missing.update(range(self.counter + 1, number))
             self.counter = number
         elif number in self.missing:
             self.missing.discard(number)
         else:
             self.early.add(number)
-        self.lines += 1
         self.bear_out(number)
 
     def bear_out(self, number: int) -> None:
@@ -2103,7 +2105,6 @@ class Ledger:
         self.sink: Optional[Callable[[Facts], None]] = None  # is handed the facts when they are many
         self.is_plain = False  # its records have no head of syslog's: what has one is a piece of a name
         self._alive = 0  # instant of the last line of the first run
-        self._lines = 0  # of the candidates, since the last refutation
         self._last_ids: deque[int] = deque(maxlen=2 * LAST)  # that lines of the first run have borne
         self._ended: dict[int, Row] = {}  # ends of sessions that are not settled
 
@@ -2226,6 +2227,8 @@ class Ledger:
 
         The end that is the next record is soon after the login, except where connections are rare.
         """
+        for number in self.sessions.open.keys() & chunk.numbers:  # those of an earlier run of the server
+            del self.sessions.open[number]
         if None in logins.ends:
             opened = logins.only(map(operator.not_, logins.ends))
             self.sessions.open.update(zip(opened.ids, map(Session, opened.names, opened.instants)))
@@ -2384,8 +2387,11 @@ class Ledger:
                 return
         if name is None:
             return
-        if any(run.first <= number and run.bears(number) for run in self.runs[1:]):
-            self._count_line()
+        for run in reversed(self.runs[1:]):
+            if run.first <= number and run.bears(number):
+                run.lines += 1
+                self._confirm()
+                break
         if self.runs and self.runs[0].bears(number):
             self.runs[0].bear_out(number)
         if chunk.counts:
@@ -2434,8 +2440,8 @@ class Ledger:
             self.runs[depth].join(number)
             self._refute(depth)
         self._join(row, depth)
-        if depth:
-            self._count_line(CONFIRM if sure else 1)
+        self.runs[depth].lines += CONFIRM if sure else 1
+        self._confirm()
 
     def _enter_twin(self, row: Row) -> None:
         """Doubt a row whose id has been borne just now, and the other that bears it."""
@@ -2519,7 +2525,6 @@ class Ledger:
                 row.reason = TWICE if self._doubt_twin(row.number, depth) else FAR
                 self.facts.add_row(row)
         del self.runs[depth + 1 :]
-        self._lines = 0
 
     def _doubt_twin(self, number: int, depth: int) -> bool:
         """Doubt what else bears this id and is not settled; return whether there is anything."""
@@ -2536,35 +2541,27 @@ class Ledger:
                     row.reason, found = TWICE, True
         return found
 
-    def _count_line(self, weight: int = 1) -> None:
-        """Count a line of a candidate; enough of them confirm it: the runs before have ended."""
-        self._lines += weight
-        if self._lines < CONFIRM:
-            return
-        base, *candidates = self.runs
-        newest = candidates[-1]
-        for chunk in self.pending:
-            self._doubt_before_end(chunk, newest.first)
-            self._deliver(chunk)
-        for run in candidates[:-1]:
-            for row in run.rows:
-                # Ids only grow, or begin anew: one in between that is far ahead stands in no run.
-                row.reason = row.reason or (FAR if run.first > max(newest.first, LOWEST) else "")
-                self._doubt_stranger(row, run.server)
-                self.facts.add_row(row)
-        self._lose(base.missing)
-        if newest.first > base.counter:
-            self.lost[bisect.bisect_left(self.beats, newest.first)] += newest.first - base.counter - 1
-        else:
-            began = min(row.instant for run in candidates for row in run.rows)
-            self.restarts.append((self._alive, began))
-            self.sessions.restart(began)
-        self._keep_rows(newest.rows)
-        self.sessions.open.update(newest.sessions)
-        self._last_ids.clear()
-        self._last_ids.extend(row.number for row in newest.rows)
-        newest.rows, newest.sessions, newest.lines = [], {}, CONFIRM
-        self.runs, self._lines = [newest], 0
+    def _confirm(self) -> None:
+        """Let the oldest candidate take the place of the first run, if enough lines say that this has ended."""
+        while sum(run.lines for run in self.runs[1:]) >= CONFIRM:
+            ended, heir = self.runs[:2]
+            for chunk in self.pending:
+                self._doubt_before_end(chunk, heir.first)
+                self._deliver(chunk)
+            self._lose(ended.missing)
+            if heir.first > ended.counter:
+                self.lost[bisect.bisect_left(self.beats, heir.first)] += heir.first - ended.counter - 1
+            else:
+                began = min(row.instant for run in self.runs[1:] for row in run.rows)
+                self.restarts.append((self._alive, began))
+                self.sessions.restart(began)
+            self._keep_rows(heir.rows)
+            self.sessions.open.update(heir.sessions)
+            self._last_ids.clear()
+            self._last_ids.extend(row.number for row in heir.rows)
+            self._alive = max(row.instant for row in heir.rows)
+            heir.rows, heir.sessions = [], {}
+            del self.runs[0]
 
     def _doubt_before_end(self, chunk: Chunk, begin: int) -> None:
         """Doubt what a chunk of the first run holds that nothing has borne out before another run began with an id.
@@ -2673,7 +2670,7 @@ class Ledger:
         lost = sorted(self.lost.items())
         rest = {"latest": self.latest, "alive": self._alive, "lost": lost, "plain": self.is_plain}
         rest["last_ids"] = list(self._last_ids)
-        return {"runs": runs, "lines": self._lines, **rest}
+        return {"runs": runs, **rest}
 
     def restore(self, state: Mapping[str, Any], rows: Iterable[tuple[int, Row]], sessions: dict[int, Session]) -> None:
         """Go on from `state`, the rows that were not settled, and the open sessions."""
@@ -2684,7 +2681,7 @@ class Ledger:
             run.servers = {server.encode(): count for server, count in said["servers"].items()}
             run.missing, run.early, run.refused = (set(said[key]) for key in ("missing", "early", "refused"))
             self.runs.append(run)
-        self._lines, self.latest, self.sessions.open = state["lines"], state["latest"], sessions
+        self.latest, self.sessions.open = state["latest"], sessions
         self._alive, self.lost = state["alive"], Counter(dict(state.get("lost", ())))
         self.is_plain = state.get("plain", False)
         self._last_ids.extend(state.get("last_ids", ()))

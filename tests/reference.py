@@ -23,6 +23,7 @@ CONFIRM = 5  # lines
 LEAP = 100  # ids
 FEW = 20
 LOWEST = 50
+FIRST_CLIENT = 3
 SLOW = 15  # seconds
 
 TWICE = "its connection id stands in two records"
@@ -213,16 +214,16 @@ class Run:
     refused: set[int] = field(default_factory=set)
     entries: list[Entry] = field(default_factory=list)  # those that are not settled
     opening: list[bytes] = field(default_factory=list)  # server hosts of the first records
-    leap: int = 0  # where the last long step of the ids went
+    leap: int = 0  # where a long step of the ids went
     since_leap: int = CONFIRM  # lines that bear it out
-    lines: int = 0  # that bear its ids; CONFIRM if it was confirmed
+    lines: int = 0  # that bear its ids
 
     def fits(self, number: int) -> bool:
         """Tell whether an id can be one of this run's."""
         if number < self.first:
             young = self.counter <= self.first + LEAP
             lowest = self.first - (LEAP if self.first <= LEAP else FEW)
-            return young and number >= lowest and number not in self.early
+            return young and number >= max(lowest, FIRST_CLIENT) and number not in self.early
         if number > self.counter:
             return number - self.counter + len(self.missing) <= REACH
         return number in self.missing
@@ -240,12 +241,13 @@ class Run:
     def add(self, entry: Entry) -> None:
         """Take a line in; its id fits, or begins the run."""
         number = entry.number
-        self.lines += 1
+        self.lines += entry.record is not None
         if number < self.first:
             self.early.add(number)
         elif number > self.counter:
             if number - self.counter > LEAP:
-                self.leap, self.since_leap = number, 0
+                self.leap = number if self.since_leap >= CONFIRM else min(self.leap, number)
+                self.since_leap = 0
             self.missing |= set(range(self.counter + 1, number))
             self.counter = number
             self.missing = {one for one in self.missing if one >= self.counter - KEPT}
@@ -296,7 +298,6 @@ class Reading:
 
     def __init__(self, logs: list[bytes]) -> None:
         self.runs: list[Run] = []
-        self.doubtful = 0  # lines of the candidates since they were last refuted or confirmed
         self.settled: list[Entry] = []  # those of refuted candidates among them
         self.torn: list[Suspect] = []
         self.not_understood = 0
@@ -329,7 +330,6 @@ class Reading:
         if fitting:
             self.runs[fitting[0]].add(entry)
             self.refute(fitting[0] + 1)
-            self.doubtful += fitting[0] > 0 and record is not None
         elif record is None or (again and number > LOWEST):
             entry.reason = TWICE
             if self.runs and number > LOWEST and self.runs[0].bore(number):  # its line shows that the run is alive
@@ -343,7 +343,6 @@ class Reading:
         else:
             self.runs.append(Run(number, number))
             self.runs[-1].add(entry)
-            self.doubtful += len(self.runs) > 1
         self.confirm()
         if self.runs:
             self.settled += self.runs[0].settle()
@@ -360,9 +359,9 @@ class Reading:
                 self.refute(i + 1)
                 break
         else:
-            self.doubtful += line.record is not None and any(
-                run.first <= number and run.bore(number) for run in self.runs[1:]
-            )
+            bearing = [run for run in self.runs[1:] if run.first <= number and run.bore(number)]
+            if line.record is not None and bearing:
+                bearing[-1].lines += 1
             if line.record is not None and self.runs and self.runs[0].bore(number):
                 self.runs[0].bear_out(number)
         self.confirm()
@@ -378,21 +377,14 @@ class Reading:
                     one.reason = one.reason or (TWICE if others else FAR)
             self.settled += self.runs[i].entries
         del self.runs[begin:]
-        self.doubtful = 0
 
     def confirm(self) -> None:
-        """Let the newest candidate be the run that is alive, if enough lines say so."""
-        if self.doubtful < CONFIRM:
-            return
-        newest = self.runs[-1]
-        for i, run in enumerate(self.runs[:-1]):
-            alone = run.first > LOWEST and (run.first > newest.first if i else run.lines < CONFIRM)
-            for entry in run.entries if alone else ():
+        """Let the oldest candidate be the run that is alive, if enough lines say that the one before has ended."""
+        while sum(run.lines for run in self.runs[1:]) >= CONFIRM:
+            ended = self.runs.pop(0)
+            for entry in ended.entries if ended.first > LOWEST and ended.lines < CONFIRM else ():
                 entry.reason = entry.reason or FAR
-            self.settled += run.settle(ended=True)
-        del self.runs[:-1]
-        newest.lines = CONFIRM
-        self.doubtful = 0
+            self.settled += ended.settle(ended=True)
 
     def judge_for_now(self) -> None:
         """Judge what is not settled at the end of what was read."""
