@@ -2193,7 +2193,7 @@ class Ledger:
         run.refused.update(refusals.ids)
         self._note_records(records, logins, refusals)
         chunk.numbers |= numbers
-        chunk.high = max(ids, default=chunk.high)
+        chunk.high = max(chunk.high, *ids, 0)
         chunk.names += logins.names
         chunk.instants += logins.instants
         chunk.ids += logins.ids
@@ -2457,7 +2457,7 @@ class Ledger:
             run.refused.add(row.number)
         elif row.chunk.counts:
             (run.sessions if depth else self.sessions.open)[row.number] = Session(row.name, row.instant)
-        if run.counter < run.first + REACH or len(run.rows) < CONFIRM:
+        if run.counter < run.first + REACH:
             run.servers[row.server] = run.servers.get(row.server, 0) + 1
             if row.server != run.server:
                 run.server = max(run.servers, key=run.servers.__getitem__)
