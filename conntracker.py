@@ -1551,6 +1551,14 @@ class Chunk:
         ends = itertools.accumulate(len(line) + 1 for line in self.text[1:].split(b"\n"))
         return dict(zip(itertools.chain([0], ends), self.offsets))  # type: ignore[arg-type]
 
+    def add(self, names: list[bytes], instants: list[int], ids: list[int], numbers: set[int]) -> None:
+        """Add logins to the columns, and all ids that are borne beside them."""
+        self.names += names
+        self.instants += instants
+        self.ids += ids
+        self.numbers |= numbers
+        self.high = max(self.high, max(numbers, default=0))
+
     def sort(self) -> None:
         """Sort the columns by time, if a stamp is not in order."""
         if sorted(self.instants) != self.instants:
@@ -1685,38 +1693,15 @@ class Records(NamedTuple):
         """Return a stretch of them."""
         return Records(*(column[start:end] for column in self))  # type: ignore[arg-type]
 
-    def only(self, wanted: Iterable[Any]) -> "Records":
-        """Return the wanted ones alone."""
-        chosen = [*map(bool, wanted)]
-        return Records(*([*itertools.compress(column, chosen)] for column in self))  # type: ignore[arg-type]
-
-    def borne(self) -> list[int]:
-        """Return the ids of the logins and refusals."""
-        if None not in self.login:
-            return self.ids
-        return [*itertools.compress(self.ids, self.login), *itertools.compress(self.ids, self.code)]
-
-    def logins(self) -> "Records":
-        """Return the logins alone."""
-        return self.only(self.login) if None in self.login else self
-
-    def refusals(self) -> "Records":
-        """Return the refusals alone."""
-        return self.only(self.code) if any(self.code) else _NO_RECORDS
-
-    def others(self) -> "Records":
-        """Return the ends of sessions that did not begin with the record before."""
-        if None not in self.login:
-            return _NO_RECORDS
-        return self.only(not (login or code) for login, code in zip(self.login, self.code))
+    @staticmethod
+    def empty(column: Sequence[Any]) -> list[int]:
+        """Return the places where a column has nothing."""
+        return [*itertools.compress(range(len(column)), map(operator.not_, column))] if None in column else []
 
     def insert(self, at: int, *values: Any) -> None:
         """Insert one of them."""
         for column, value in zip(self, values):
             column.insert(at, value)  # type: ignore[attr-defined]
-
-
-_NO_RECORDS = Records([], [], [], [], [], [], [])
 
 
 class Cutter:
@@ -1735,17 +1720,23 @@ class Cutter:
     def cut(self, text: bytes, server: bytes) -> Records:
         """Return the lines about connections in a text; `server` is the one whose records are many."""
         self._look_at_head(text, server)
-        parts = self._pattern.split(text) if self._pattern else [text]
+        records = self._cut(self._pattern.split(text)) if self._pattern else None
+        if records is None:  # more must be known of a name or a stamp than the pattern says
+            records = Records([], [], [], [], [], [], [])
+            self._insert_odd(records, 0, text, simple=False)
+        return records
+
+    def _cut(self, parts: list[Any]) -> Optional[Records]:
+        """Return the records and the lines between them; None where these must be read by the strict grammar."""
         records = self._plain_records(parts)
-        if records is None:  # a line end in a name, or more must be known of the stamps than they say
-            parts, records = [text], Records([], [], [], [], [], [], [])
-        rest = b"".join(parts[::7])
-        if CONNECT_MARK in rest or CHANGE_MARK in rest or _tells_setting(rest):
-            between = parts[::7]
+        between = parts[::7]
+        rest = b"".join(between)
+        if records and (CONNECT_MARK in rest or CHANGE_MARK in rest or _tells_setting(rest)):
             for at in range(len(between) - 1, -1, -1):
                 if len(between[at]) > 1:
-                    self._insert_odd(records, at, between[at])
-        return records
+                    self._insert_odd(records, at, between[at], simple=True)
+        times = [*filter(None, records.instants)] if records else []
+        return None if times and self.clock.repeats(min(times), max(times)) else records
 
     def is_ours(self, line: Line) -> bool:
         """Return whether a record that came by syslog is our server's: there others may write."""
@@ -1780,9 +1771,6 @@ class Cutter:
             instants = [self.clock.find(stamp) or 0 for stamp in stamps]
             if any(itertools.compress(login, map(operator.not_, instants))):
                 return None
-        times = [*filter(None, instants)] if 0 in instants else instants
-        if times and self.clock.repeats(min(times), max(times)):
-            return None
         return Records(instants, names, [*map(int, numbers)], login, code, ends, [None] * len(names))
 
     def _are_plain(self, names: list[bytes], codes: list[Optional[bytes]]) -> bool:
@@ -1809,17 +1797,16 @@ class Cutter:
         self._plain |= fresh
         return True
 
-    def _insert_odd(self, records: Records, at: int, text: bytes) -> None:
-        """Insert the lines that stand before a record; those that tell the same as it does, as such."""
+    def _insert_odd(self, records: Records, at: int, text: bytes, *, simple: bool) -> None:
+        """Insert the lines that stand before a record; where that is `simple`, those that tell as much as such."""
         for raw in reversed(text.split(b"\n")):
             if not (CONNECT_MARK in raw or CHANGE_MARK in raw or _tells_setting(raw)):
                 continue
             line = read_line(raw, self.clock)
-            if line and line.stamp and (line.server, line.ident) == (self.server, self.head_ident):
+            if simple and line and line.stamp and (line.server, line.ident) == (self.server, self.head_ident):
                 instant, login = self.clock[line.stamp], line.operation if line.is_login else None
                 code = b"%d" % line.code if line.operation == b"FAILED_CONNECT" else None
-                is_end = line.operation == b"DISCONNECT"
-                if (login or code or is_end) and not self.clock.repeats(instant, instant):
+                if login or code or line.operation == b"DISCONNECT":
                     records.insert(at, instant, line.name, line.number, login, code, None, None)
                     continue
             records.insert(at, 0, b"", 0, None, None, None, (raw, line))
@@ -2185,61 +2172,59 @@ class Ledger:
         run = self.runs[0] if len(self.runs) == 1 else None
         if not run or run.counter <= LOWEST + REACH or 0 in records.instants or self.cutter.server != run.server:
             return False
-        ids = records.borne()
-        numbers = set(ids)
-        if len(numbers) < len(ids) or not chunk.numbers.isdisjoint(numbers) or (ids and not run.join_all(numbers)):
+        others = records.empty(records.login)
+        refused = [at for at in others if records.code[at]]
+        names, instants, ids = records.names, records.instants, records.ids
+        if others:
+            names = [*itertools.compress(names, records.login)]
+            instants = [*itertools.compress(instants, records.login)]
+            ids = [*itertools.compress(ids, records.login)]
+        borne = ids + [records.ids[at] for at in refused]
+        numbers = set(borne)
+        if len(numbers) < len(borne) or not chunk.numbers.isdisjoint(numbers) or (borne and not run.join_all(numbers)):
             return False
-        logins, refusals = records.logins(), records.refusals()
-        run.refused.update(refusals.ids)
-        self._note_records(records, logins, refusals)
-        chunk.numbers |= numbers
-        chunk.high = max(chunk.high, *ids, 0)
-        chunk.names += logins.names
-        chunk.instants += logins.instants
-        chunk.ids += logins.ids
-        if chunk.counts:
-            self._add_refusals(chunk, refusals)
-            self._follow_sessions(chunk, records, logins)
-        return True
-
-    def _note_records(self, records: Records, logins: Records, refusals: Records) -> None:
-        """Note what records, all of the first run, tell of the log."""
-        self._last_ids.extend(logins.ids[-LAST:] + refusals.ids[-LAST:])
-        self.sources[self.runs[0].server, self.cutter.head_ident] += len(logins.ids) + len(refusals.ids)
-        self._alive = max(logins.instants[-1:] + refusals.instants[-1:], default=self._alive)
+        run.refused.update(borne[len(ids) :])
+        self._last_ids.extend(ids[-LAST:] + borne[-LAST:])
+        self.sources[run.server, self.cutter.head_ident] += len(borne)
         self.is_plain |= not self.cutter.head_ident
         self._pass(records.instants[0])
         self._pass(records.instants[-1])
-        if self.own in logins.ids:
-            at = logins.ids.index(self.own)
-            self.own_row = logins.names[at], logins.instants[at]
+        self._alive = max(instants[-1:] + [records.instants[at] for at in refused[-1:]], default=self._alive)
+        if self.own in ids:
+            self.own_row = names[ids.index(self.own)], instants[ids.index(self.own)]
+        chunk.add(names, instants, ids, numbers)
+        if chunk.counts:
+            self._add_refusals(chunk, records, refused)
+            self._follow_sessions(chunk, records, set(others).difference(refused))
+        return True
 
-    def _add_refusals(self, chunk: Chunk, refusals: Records) -> None:
+    def _add_refusals(self, chunk: Chunk, records: Records, places: Iterable[int]) -> None:
         """Add those that came only with the right password."""
-        if not PASSWORD_WAS_RIGHT.keys().isdisjoint(refusals.code):
-            for instant, name, number, _, code, *_ in zip(*refusals):
-                kind = kind_of(name, code)
-                if kind != "line":
-                    chunk.rows.append(Row(kind, number, instant, name, chunk.server, chunk))
+        for at in places:
+            code, name = records.code[at], records.names[at]
+            if code in PASSWORD_WAS_RIGHT and kind_of(name, code) != "line":
+                row = Row(kind_of(name, code), records.ids[at], records.instants[at], name, chunk.server, chunk)
+                chunk.rows.append(row)
 
-    def _follow_sessions(self, chunk: Chunk, records: Records, logins: Records) -> None:
+    def _follow_sessions(self, chunk: Chunk, records: Records, ended: Iterable[int]) -> None:
         """Note which sessions are open, and until when those were in use that have ended.
 
         The end that is the next record is soon after the login, except where connections are rare.
         """
+        instants, names, ids, logins, _, ends, _ = records
         for number in self.sessions.open.keys() & chunk.numbers:  # those of an earlier run of the server
             del self.sessions.open[number]
-        if None in logins.ends:
-            opened = logins.only(map(operator.not_, logins.ends))
-            self.sessions.open.update(zip(opened.ids, map(Session, opened.names, opened.instants)))
-        if logins.instants and self.latest - logins.instants[0] > HOUR:
-            for since, name, number, _, _, end, _ in zip(*logins):
-                until = self.clock.find(end) if end else None
+        for at in records.empty(ends):
+            if logins[at]:
+                self.sessions.open[ids[at]] = Session(names[at], instants[at])
+        if self.latest - instants[0] > HOUR:
+            for since, name, number, login, end in zip(instants, names, ids, logins, ends):
+                until = self.clock.find(end) if login and end else None
                 if until and until - since > HOUR:
                     self._keep_use(chunk, number, "session end", name, until)
-        for until, name, number, *_ in zip(*records.others()):
-            if number not in self.runs[0].refused:
-                self._end_session(chunk, number, name, until)
+        for at in sorted(ended):
+            if ids[at] not in self.runs[0].refused:
+                self._end_session(chunk, ids[at], names[at], instants[at])
 
     # One by one.
 
