@@ -245,40 +245,8 @@ COMMANDS = {
 }
 
 
-class Config(NamedTuple):
-    """The options in force: those of OPTIONS, then those of single commands."""
-
-    audit_log_path: str
-    audit_log_name: str
-    syslog_identifier: str
-    server_host: tuple[str, ...]
-    group: str
-    replicas_ignored: tuple[str, ...]
-    sqlite_path: str
-    time_format_audit: "TimeFormat"
-    time_format_db: "TimeFormat"
-    time_location: Optional[tzinfo]
-    time_location_audit: Optional[tzinfo]
-    max_workers: int
-    log_level: str
-    inventory: str
-    inventory_defaults_file: str
-    inventory_timeout: int
-    watched_since: Optional[datetime]
-    tolerate_holes: int
-    exclude: tuple[str, ...]
-    days: int
-    drop_after: int
-    command: str
-    format: str = "table"
-    verdict: tuple[str, ...] = ()
-    accounts: str = ""
-    output: str = ""
-    stage: str = "lock"
-    user: str = "conntracker@localhost"
-    words: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
+class Config(argparse.Namespace):
+    """The options in force: those of OPTIONS by their names, and those of the command."""
 
     @property
     def stated_since(self) -> Optional[int]:
@@ -321,30 +289,33 @@ def _parser() -> argparse.ArgumentParser:
             if command not in ("collect", "report", "status") and option.of_report:
                 about = argparse.SUPPRESS  # taken, so that one set of options serves every command, but of no use there
             add(option.flag, dest=option.name, action="append", metavar="VALUE", help=about)
-        if command in FORMATS:
-            forms = FORMATS[command]
-            add("--format", choices=forms, metavar="FORMAT", help="form of the output: " + ", ".join(forms))
-        if command == "report":
-            _add_report_options(add)
-        if command == "grants":
-            add("--user", metavar="USER@HOST", help="the account to make (default: conntracker@localhost)")
-        if command == "sql":
-            add("words", nargs=1, metavar="SELECT", help="the statement")
-        if command == "snapshot":
-            add("words", nargs=1, metavar="FILE", help="the copy, written with mode 0640")
+        _add_own_options(command, add)
     return made
 
 
-def _add_report_options(add: Callable[..., Any]) -> None:
-    verdicts = "report only these: " + ", ".join(VERDICTS)
-    add("--verdict", action="append", choices=VERDICTS, metavar="VERDICT", help=verdicts)
-    sources = "report on this database, or on a folder of them"
-    add("--from", dest="sources", action="append", metavar="PATH", help=sources)
-    add("--missing", action="append", metavar="NAME", help="name a server that gave no database, or NAME=GROUP")
-    add("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
-    add("--output", metavar="FILE", help="write the report to a file, all at once")
-    stages = "what --format sql prints: lock (the default) or drop"
-    add("--stage", choices=("lock", "drop"), metavar="STAGE", help=stages)
+def _add_own_options(command: str, add: Callable[..., Any]) -> None:
+    """Add what only one command has, or has in its own forms."""
+    if command in FORMATS:
+        forms = FORMATS[command]
+        about = "form of the output: " + ", ".join(forms)
+        add("--format", default="table", choices=forms, metavar="FORMAT", help=about)
+    if command == "report":
+        about = "report only these: " + ", ".join(VERDICTS)
+        add("--verdict", action="append", default=[], choices=VERDICTS, metavar="VERDICT", help=about)
+        about = "report on this database, or on a folder of them"
+        add("--from", dest="sources", action="append", default=[], metavar="PATH", help=about)
+        about = "name a server that gave no database, or NAME=GROUP"
+        add("--missing", action="append", default=[], metavar="NAME", help=about)
+        add("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
+        add("--output", default="", metavar="FILE", help="write the report to a file, all at once")
+        about = "what --format sql prints: lock (the default) or drop"
+        add("--stage", default="lock", choices=("lock", "drop"), metavar="STAGE", help=about)
+    if command == "grants":
+        add("--user", metavar="USER@HOST", help="the account to make (default: conntracker@localhost)")
+    if command == "sql":
+        add("words", nargs=1, metavar="SELECT", help="the statement")
+    if command == "snapshot":
+        add("words", nargs=1, metavar="FILE", help="the copy, written with mode 0640")
 
 
 def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
@@ -383,19 +354,15 @@ def read_config(path: Optional[str]) -> dict[str, str]:
         for key in ini[section]:
             if section != "default" or key not in known:
                 raise ConfigError(f"{path}: [{section}] {key}: not known; allowed in [default]: {', '.join(known)}")
-    return {key: _unquoted(value) for key, value in ini["default"].items()} if ini.has_section("default") else {}
-
-
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'`" else value
+    values = ini["default"] if ini.has_section("default") else {}
+    return {key: re.sub(r"""(?s)\A(["'`])(.*)\1\Z""", r"\2", value) for key, value in values.items()}
 
 
 def configure(arguments: Mapping[str, Any]) -> Config:
     """Return the options in force: the command line's, else the ini file's, else the defaults."""
     path = arguments["config"]
     ini = read_config(path)
-    of_command = ((name, value) for name, value in arguments.items() if value and name in Config._fields)
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in of_command}
+    config = Config(**arguments)
     for option in OPTIONS:
         given = arguments[option.name]
         if given is not None:
@@ -403,12 +370,12 @@ def configure(arguments: Mapping[str, Any]) -> Config:
         else:
             where, text = f"{path or DEFAULT_CONFIG}: {option.key}", ini.get(option.key, option.default)
         try:
-            values[option.name] = option.kind.read(text)
+            setattr(config, option.name, option.kind.read(text))
         except ValueError as error:
             why = f" ({error})" if str(error) else ""
             wrong = f"{visible_text(text)!r} is not allowed{why}; allowed: {option.kind.allowed}"
             raise ConfigError(f"{where}: {wrong}") from None
-    return Config(**values)
+    return config
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -6761,7 +6728,7 @@ def run_status(config: Config, _say: Say) -> int:
 
 def run_grants(config: Config, _say: Say) -> int:
     """Print the SQL that makes the account for the inventory."""
-    emit(grants_sql(config.user))
+    emit(grants_sql(config.user or "conntracker@localhost"))
     return 0
 
 
