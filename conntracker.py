@@ -427,7 +427,7 @@ for _directive, _go, _letter, _matched in (line.split(None, 3) for line in _DIRE
 _GO_ELEMENT = re.compile(
     r"(?<=[.,])(?:0+|9+)(?![0-9])|" + "|".join(re.escape(go) for go in _OF_GO if go not in ("-", "000000"))
 )
-_DIRECTIVE = re.compile(r"%(?::z|\?f|-?[A-Za-z%])")
+_DIRECTIVE = re.compile(r"(%(?::z|\?f|-?[A-Za-z%]))")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -452,12 +452,12 @@ class TimeFormat:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.directives = _as_directives(text)
-        self.elements = _DIRECTIVE.findall(self.directives)
-        unknown = [element for element in self.elements if element not in _MATCHED]
-        if unknown or not self.elements:
+        self._parts = _DIRECTIVE.split(_as_directives(text))  # literal text and directives by turns
+        self._elements = self._parts[1::2]
+        unknown = [element for element in self._elements if element not in _MATCHED]
+        if unknown or not self._elements:
             raise ValueError(f"{unknown[0]} is not known here" if unknown else "it has no element of a time")
-        self.has_year = bool({"%Y", "%y"} & set(self.elements))
+        self.has_year = "%Y" in self._elements or "%y" in self._elements
         # Go writes as many digits of a fraction as its layout has, strftime six.
         fraction = re.search(r"[.,](0+|9+)(?![0-9])", text) if "%" not in text else None
         self._no_fraction = "0" * len(fraction[1]) if fraction else "000000"
@@ -465,9 +465,8 @@ class TimeFormat:
     @functools.cached_property
     def _pattern(self) -> "re.Pattern[str]":
         """What matches a stamp; a group for each directive, in their order."""
-        literals = map(re.escape, _DIRECTIVE.split(self.directives))
-        groups = [f"({_MATCHED[element]})" for element in self.elements] + [""]
-        return re.compile("".join(itertools.chain.from_iterable(zip(literals, groups))))
+        groups = (f"({_MATCHED[part]})" if part in _MATCHED else re.escape(part) for part in self._parts)
+        return re.compile("".join(groups))
 
     def read(self, stamp: str, zone: Optional[tzinfo], year: int, fold: int = 0) -> Optional[int]:
         """Return the instant of a stamp, in a zone (None: the system's) if it says none; None if it has another form.
@@ -478,7 +477,7 @@ class TimeFormat:
         match = self._pattern.fullmatch(stamp)
         if not match:
             return None
-        said = dict(zip((element.lstrip("%-:?") for element in self.elements), match.groups()))
+        said = dict(zip((element.lstrip("%-:?") for element in self._elements), match.groups()))
         name = (said.get("b") or said.get("B") or "")[:3]
         month = _MONTHS.index(name) + 1 if name else int(said["m"])
         hour = int(said["H"]) if "H" in said else int(said["I"]) % 12 + 12 * (said.get("p") == "PM")
@@ -492,7 +491,7 @@ class TimeFormat:
         """Write an aware time, to the second."""
         zone = moment.strftime("%z")
         own = {"%:z": f"{zone[:3]}:{zone[3:5]}", "%f": self._no_fraction, "%?f": ""}
-        return moment.strftime(_DIRECTIVE.sub(lambda match: own.get(match[0], match[0]), self.directives))
+        return moment.strftime("".join(own.get(part, part) for part in self._parts))
 
 
 def _offset(text: str) -> timedelta:
@@ -531,7 +530,6 @@ _KNOWN_FORMS = (
     "%b %e %H:%M:%S%?f",
     "%a %Y-%m-%d %H:%M:%S%?f %Z",
 )
-_SHORTEST_STAMP = len("Jan  2 15:04:05")
 # A stamp this many seconds before the one before it, in an hour that comes twice, is of the second pass.
 _STEP_BACK = 5
 _STAMPS_REMEMBERED = 16384
@@ -548,19 +546,16 @@ class Clock(dict[bytes, int]):
 
     def __init__(self, form: TimeFormat, zone: Optional[tzinfo]) -> None:
         self.form, self.zone, self.written = form, zone, 0
-        self._yearless = False
         self._forms = (form, *map(TimeFormat, _KNOWN_FORMS))
         self._minutes: dict[bytes, int] = {}
-        self._second_pass: dict[bytes, int] = {}
-        self._no_times: set[bytes] = set()
-        self._repeats: dict[tuple[int, int], bool] = {}
+        self._readings: dict[tuple[bytes, int], Optional[int]] = {}  # by stamp and fold
 
     def __missing__(self, stamp: bytes) -> int:
         second = _FRACTION.sub(rb"\1", stamp)
         known = self.find(second) if second != stamp else None
         if known is not None:
             return known
-        if len(self) + len(self._second_pass) + len(self._no_times) > _STAMPS_REMEMBERED:
+        if len(self) + len(self._readings) > _STAMPS_REMEMBERED:
             self.forget()
         # The seconds of a minute need no second look at the form, which nearly always ends with them.
         minute, seconds = stamp[:-2], stamp[-2:]
@@ -582,34 +577,36 @@ class Clock(dict[bytes, int]):
             return None
 
     def forget(self) -> None:
-        """Forget the stamps: they are too many, or another year begins to hold."""
-        for remembered in (self, self._minutes, self._second_pass, self._no_times, self._repeats):
+        """Forget the stamps: they are too many, or another year may begin to hold."""
+        for remembered in (self, self._minutes, self._readings):
             remembered.clear()
 
     def _read(self, stamp: bytes, fold: int) -> int:
-        if stamp not in self._no_times:
-            for form in self._forms if len(stamp) >= _SHORTEST_STAMP else self._forms[:1]:
-                with contextlib.suppress(ValueError, KeyError, OverflowError):
-                    instant = self._instant(form, stamp.decode("ascii"), fold)
-                    if instant is not None and 0 < instant < LAST_INSTANT:  # there was no server before 1970
-                        return instant
-            self._no_times.add(stamp)
-        raise KeyError(stamp)
+        """Read a stamp by the first form that it has; KeyError if it is no time."""
+        key = stamp, fold
+        if key not in self._readings:
+            found = (self._read_by(form, stamp, fold) for form in self._forms)
+            self._readings[key] = next(filter(None, found), None)
+        instant = self._readings[key]
+        if instant is None:
+            raise KeyError(stamp)
+        return instant
 
-    def _instant(self, form: TimeFormat, stamp: str, fold: int) -> Optional[int]:
-        year = 0 if form.has_year else local(self.written, self.zone).year
-        instant = form.read(stamp, self.zone, year, fold)
-        if instant is None or form.has_year:
-            return instant
-        self._yearless = True
-        return instant if instant <= self.written + DAY else form.read(stamp, self.zone, year - 1, fold)
+    def _read_by(self, form: TimeFormat, stamp: bytes, fold: int) -> Optional[int]:
+        with contextlib.suppress(ValueError, KeyError, OverflowError):
+            text, year = stamp.decode("ascii"), 0 if form.has_year else local(self.written, self.zone).year
+            instant = form.read(text, self.zone, year, fold)
+            if instant is not None and not form.has_year and instant > self.written + DAY:
+                instant = form.read(text, self.zone, year - 1, fold)
+            if instant is not None and 0 < instant < LAST_INSTANT:  # there was no server before 1970
+                return instant
+        return None
 
     def set_file(self, written: int) -> None:
         """Go on with a file that was last written to at an instant."""
         if written != self.written:
             self.written = written
-            if self._yearless:
-                self.forget()
+            self.forget()
 
     def in_order(self, stamp: bytes, last: int) -> int:
         """Return the instant of a stamp that follows the instant `last` in the log; KeyError if it is no time.
@@ -617,22 +614,20 @@ class Clock(dict[bytes, int]):
         The log bears no mark of the repeated hour: a stamp well before the one before it is of the second pass.
         """
         instant = self[stamp]
-        if instant >= last - _STEP_BACK:
-            return instant
-        if stamp not in self._second_pass:
-            self._second_pass[stamp] = max(instant, self._read(stamp, 1))
-        return self._second_pass[stamp]
+        return instant if instant >= last - _STEP_BACK else max(instant, self._read(stamp, 1))
 
     def repeats(self, low: int, high: int) -> bool:
         """Return whether local time repeats an hour near two instants, so that the order of lines counts."""
-        low, high = low // 900 * 900 - 2 * HOUR, high // 900 * 900 + 2 * HOUR + 900
-        if high - low > 400 * DAY:  # no stretch of log is that long; but anybody can forge a stamp
-            return True
-        if (low, high) not in self._repeats:
-            instants = [*range(low, high, DAY), high]
-            offsets = [local(instant, self.zone).utcoffset() or timedelta(0) for instant in instants]
-            self._repeats[low, high] = any(later < earlier for earlier, later in zip(offsets, offsets[1:]))
-        return self._repeats[low, high]
+        return _is_set_back(self.zone, low // 900 * 900 - 2 * HOUR, high // 900 * 900 + 2 * HOUR + 900)
+
+
+@functools.lru_cache(4096)
+def _is_set_back(zone: Optional[tzinfo], low: int, high: int) -> bool:
+    """Return whether local time is set back between two instants."""
+    if high - low > 400 * DAY:  # no stretch of log is that long; but anybody can forge a stamp
+        return True
+    offsets = [local(instant, zone).utcoffset() or timedelta(0) for instant in (*range(low, high, DAY), high)]
+    return any(later < earlier for earlier, later in zip(offsets, offsets[1:]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
