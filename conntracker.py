@@ -676,9 +676,9 @@ _SYSLOG = re.compile(
     rb" (?P<rest>.*)",
     re.DOTALL,
 )
-_SERVER_WORD = re.compile(rb" (?P<server>[^ ,]+),", re.DOTALL)
-# What stands before a record that another program has wrapped: the last blank, bar, bracket or colon before its stamp.
-_WRAPPED = re.compile(rb"(?P<head>.*?[A-Za-z].*?[ |\]:])(?P<stamp>[0-9]{8}[ T][0-9:]{8}[^, ]*)", re.DOTALL)
+_SERVER_WORD = re.compile(rb" (?P<server>[^ ,]+),")
+# What stands before a record that another program has wrapped, up to a blank, bar, bracket or colon.
+_WRAPPED = re.compile(rb"[^,A-Za-z]*[A-Za-z][^,]*?[ |\]:](?=[0-9]{8}[ T][0-9:]{8}[^, ]*,)")
 # One may begin within another that is torn.
 _INNER_STAMP = re.compile(rb"(?=([0-9]{4}-?[0-9]{2}-?[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}[^,]{0,20}),)[0-9]")
 
@@ -732,22 +732,19 @@ def read_line(line: bytes, clock: Clock) -> Optional[Line]:
         return Line(stamp, server, user, host, int(number), operation, int(code))
     line = line.strip(b"\0\r").rstrip(b" ")
     end = _END.search(line, max(0, len(line) - 100))
-    match = (
-        _OPERATION.match(line, 0, end.start())
-        if end
-        else _NAMING_OPERATION.match(line)
-        if b"`,0" in line[-50:]
-        else None
-    )
+    if end:
+        match = _OPERATION.match(line, 0, end.start())
+    else:
+        match = _NAMING_OPERATION.match(line) if b"`,0" in line[-50:] else None
     if not match:
         return None
-    head = _read_head(line[: max(0, match.start("host") - 1)], clock)
-    user, host, operation = head.user, without_port(match["host"]), match["operation"]
+    stamp, server, user, ident = _read_head(line[: max(0, match.start("host") - 1)], clock)
+    host, operation = without_port(match["host"]), match["operation"]
     if operation in (b"PROXY_CONNECT", b"CHANGE_USER"):
         user, host = match["user"], host if match["row"] is None else match["row"]
-    stamp = None if b"\0" in user + host else head.stamp
+    stamp = None if b"\0" in user + host else stamp
     code = int(end["code"]) if end else 0
-    return Line(stamp, head.server, user, host, int(match["id"]) % (1 << 32), operation, code, head.ident)
+    return Line(stamp, server, user, host, int(match["id"]) % (1 << 32), operation, code, ident)
 
 
 # As nearly all are, so that they are read quickly.
@@ -757,34 +754,27 @@ _PLAIN_LINE = re.compile(
 )
 
 
-class _Head(NamedTuple):
-    stamp: Optional[bytes]
-    server: bytes
-    user: bytes
-    ident: bytes = b""
-
-
-def _read_head(text: bytes, clock: Clock) -> _Head:
-    """Read what stands before the host and id of a record; a stamp of None tells that it is a piece of one."""
+def _read_head(text: bytes, clock: Clock) -> tuple[Optional[bytes], bytes, bytes, bytes]:
+    """Return stamp, server, user and ident before the host and id of a record; a stamp of None tells of a piece."""
     text = text.lstrip(b" \0")
     text = text[3:] if text.startswith(b"\xef\xbb\xbf") else text
-    commas = clock.form.text.count(",")
-    fields = text.split(b",", 2 + commas)
-    stamp = b",".join(fields[: 1 + commas])
-    if len(fields) == 3 + commas and clock.find(stamp) is not None:
-        return _Head(None, b"", text) if _is_glued(text, clock) else _Head(stamp, *fields[1 + commas :])
-    fields = text.split(b",", 2)
-    wrapped = _WRAPPED.fullmatch(fields[0])
-    if wrapped and len(fields) == 3 and clock.find(wrapped["stamp"]) is not None:
-        glued = _is_glued(text[wrapped.start("stamp") :], clock)
-        return _Head(None, b"", text) if glued else _Head(wrapped["stamp"], fields[1], fields[2], b"wrapped")
+    places = [(0, clock.form.text.count(","))]  # of a stamp, and how many commas it may hold
+    wrapped = _WRAPPED.match(text)
+    places += [(wrapped.end(), 0)] if wrapped else []
+    for start, commas in places:
+        fields = text[start:].split(b",", 2 + commas)
+        stamp = b",".join(fields[: 1 + commas])
+        if len(fields) == 3 + commas and clock.find(stamp) is not None:
+            if _is_glued(text[start:], clock):
+                return None, b"", text, b""
+            return stamp, fields[-2], fields[-1], b"wrapped" if start else b""
     syslog = _SYSLOG.fullmatch(text)
     if syslog and clock.find(syslog["stamp"]) is not None:
         rest = syslog["rest"]
         found = _server_in(rest)
         if found:
-            return _Head(syslog["stamp"], found["server"], rest[found.end() :], _ident_in(rest[: found.start()]))
-    return _Head(None, b"", text)
+            return syslog["stamp"], found["server"], rest[found.end() :], _ident_in(rest[: found.start()])
+    return None, b"", text, b""
 
 
 def _is_glued(text: bytes, clock: Clock) -> bool:
@@ -820,24 +810,18 @@ def kind_of(name: bytes, code: bytes) -> str:
     return PASSWORD_WAS_RIGHT.get(code, "line") if not name.startswith(b",") else "line"
 
 
-class Torn(NamedTuple):
-    """A login that a damaged line may tell of: it is not believed."""
+def read_torn(line: bytes, clock: Clock) -> dict[bytes, int]:
+    """Return names and instants of the logins that a damaged line may tell of; they are not believed.
 
-    name: bytes
-    instant: int
-
-
-def read_torn(line: bytes, clock: Clock) -> list[Torn]:
-    """Return the logins that a damaged line may tell of: glued to a torn record, torn off, or broken off."""
+    They are glued to a torn record, torn off, or broken off.
+    """
     line = line.strip(b"\0\r")
     inner = [match.start() for match in _INNER_STAMP.finditer(line, 1)][-_READINGS:]
     found: dict[bytes, int] = {}
     for text in (line, line + _BROKEN_OFF, *(line[:end] + _BROKEN_OFF for end in inner[-1:])):
         glued = (_torn_login(text[start:], clock) for start in reversed(inner) if start < len(text))
-        for torn in (_torn_login(text, clock), next(filter(None, glued), None)):
-            if torn:
-                found[torn.name] = torn.instant
-    return [Torn(*item) for item in found.items()]
+        found.update(filter(None, (_torn_login(text, clock), next(filter(None, glued), None))))
+    return found
 
 
 # What the shortest record of a login that breaks off behind the mark lacks.
@@ -846,14 +830,14 @@ _BROKEN_OFF = b",,0"
 _READINGS = 64
 
 
-def _torn_login(text: bytes, clock: Clock) -> Optional[Torn]:
+def _torn_login(text: bytes, clock: Clock) -> Optional[tuple[bytes, int]]:
     end = _END.search(text, max(0, len(text) - 100))
     match = _OPERATION.match(text, 0, end.start()) if end else None
     if not match or match["operation"] != b"CONNECT" or b"\0" in text:
         return None
     fields = text[: max(0, match.start("host") - 1)].split(b",", 2)
     instant = clock.find(fields[0])
-    return Torn(fields[2] + b"," + without_port(match["host"]), instant) if instant and len(fields) == 3 else None
+    return (fields[2] + b"," + without_port(match["host"]), instant) if instant and len(fields) == 3 else None
 
 
 def is_record(line: bytes, clock: Clock) -> bool:
@@ -1322,7 +1306,7 @@ def describe(error: Exception) -> str:
 def _instant_of(line: bytes, clock: Clock) -> Optional[int]:
     """Return the instant of the stamp with which a line begins, if it does."""
     instant = clock.find(b",".join(line.split(b",")[: 1 + clock.form.text.count(",")]))
-    return clock.find(_read_head(line[:LONGEST_RECORD] + b",,", clock).stamp or b"") if instant is None else instant
+    return clock.find(_read_head(line[:LONGEST_RECORD] + b",,", clock)[0] or b"") if instant is None else instant
 
 
 def _without_copies(files: list[LogFile]) -> list[LogFile]:
@@ -2505,7 +2489,7 @@ class Ledger:
     def _add_damaged(self, chunk: Chunk, offset: int, text: bytes) -> None:
         """Doubt what a damaged line may tell of logins; what tells of none is not understood."""
         torn = read_torn(text, self.clock)
-        for name, instant in torn if chunk.counts else ():
+        for name, instant in torn.items() if chunk.counts else ():
             self.facts.doubt(name, instant, chunk.path, offset, TORN)
         if not torn and chunk.counts:
             self.unread_count += 1
