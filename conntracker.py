@@ -41,6 +41,7 @@ import functools
 import gc
 import glob
 import importlib
+import io
 import itertools
 import json
 import os
@@ -65,7 +66,6 @@ from datetime import datetime
 from datetime import timedelta
 from datetime import timezone
 from datetime import tzinfo
-from typing import IO
 from typing import Any
 from typing import NamedTuple
 from typing import NoReturn
@@ -1009,36 +1009,20 @@ class LogFile:
         return found._replace(head=self.head[: self.read_to], live=self.live and self.read_to > 0)
 
 
-class _Plain:
-    """A plain log, opened; the page cache is left as it was found."""
+class _Raw(io.FileIO):
+    """A file as it stands on the disk; the page cache is left as it was found."""
 
-    def __init__(self, raw: IO[bytes], start: int) -> None:
-        self.raw, self.position = raw, start
-
-    def read(self, size: int) -> bytes:
+    def read(self, size: Optional[int] = -1) -> bytes:
         """Return up to `size` bytes; fewer only at the end."""
-        number = self.raw.fileno()
-        cold = _is_cold(number, self.position)
-        data = os.pread(number, size, self.position)
+        number, at, cold = self.fileno(), self.tell(), False
+        try:
+            os.preadv(number, [bytearray(1)], at, os.RWF_NOWAIT)
+        except OSError as error:  # not every file system can say whether a page is in the cache
+            cold = error.errno == errno.EAGAIN
+        data = super().read(size)
         if cold:
-            os.posix_fadvise(number, self.position, len(data), os.POSIX_FADV_DONTNEED)
-        self.position += len(data)
+            os.posix_fadvise(number, at, len(data), os.POSIX_FADV_DONTNEED)
         return data
-
-    def close(self) -> None:
-        """Close the file."""
-        self.raw.close()
-
-
-def _is_cold(number: int, offset: int) -> bool:
-    """Return whether the page at `offset` is not in the page cache, where the file system can say it."""
-    try:
-        os.preadv(number, [bytearray(1)], offset, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def open_file(file: LogFile, start: int) -> Any:
@@ -1047,7 +1031,8 @@ def open_file(file: LogFile, start: int) -> Any:
         return _Journal(file)
     raw = _open_raw(file)
     if not file.compressed:
-        return _Plain(raw, start)
+        raw.seek(start)
+        return raw
     stream = _decompressed(file.path, raw)
     while start > 0:
         skipped = len(stream.read(min(CHUNK, start)))
@@ -1057,14 +1042,14 @@ def open_file(file: LogFile, start: int) -> Any:
     return stream
 
 
-def _open_raw(file: LogFile) -> IO[bytes]:
+def _open_raw(file: LogFile) -> _Raw:
     """Open the very file that was found, though a rotation may have renamed it since."""
     folder = os.path.dirname(file.path) or "."
     for _ in range(LOOKS):
         others = (entry.path for entry in os.scandir(folder) if entry.inode() == file.inode)
         for path in itertools.chain([file.path], others):
             with contextlib.suppress(FileNotFoundError, PermissionError):
-                raw = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
+                raw = _Raw(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
                 status = os.stat(raw.fileno())
                 if (status.st_dev, status.st_ino) == (file.device, file.inode):
                     return raw
@@ -1072,22 +1057,20 @@ def _open_raw(file: LogFile) -> IO[bytes]:
     raise FileNotFoundError(errno.ENOENT, VANISHED)
 
 
-def _decompressed(path: str, raw: IO[bytes]) -> Any:
+def _decompressed(path: str, raw: _Raw) -> Any:
     """Return a compressed file's text as a stream; a module is loaded only where it is needed."""
     suffix = os.path.splitext(path)[1]
     if suffix != ".zst" or sys.version_info >= (3, 14):
         return importlib.import_module(COMPRESSIONS[suffix]).open(raw)
-    program = shutil.which("zstd")
-    if not program:
+    if not shutil.which("zstd"):
         raise OSError(errno.ENOTSUP, "it takes Python 3.14 or the program zstd to read it")
-    return _Piped([program, "-dcq"], raw)
+    return _Piped(["zstd", "-dcq"], raw)
 
 
 class _Piped:
     """The output of a program as a stream; it raises OSError where the program fails."""
 
-    def __init__(self, command: Sequence[str], source: Optional[IO[bytes]] = None) -> None:
-        self.name = os.path.basename(command[0])
+    def __init__(self, command: Sequence[str], source: Optional[_Raw] = None) -> None:
         # Its errors are few; a pipe that nobody reads would hold no more than these.
         self.process: Any = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -1096,7 +1079,7 @@ class _Piped:
         data: bytes = self.process.stdout.read(size)
         if not data and self.process.wait():
             said = visible(self.process.stderr.read(200).strip())
-            raise OSError(errno.EIO, said or f"{self.name} ended with {self.process.returncode}")
+            raise OSError(errno.EIO, said or f"{self.process.args[0]} ended with {self.process.returncode}")
         return data
 
     def close(self) -> None:
@@ -1153,15 +1136,15 @@ def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]
     """
     files: dict[tuple[int, int], LogFile] = {}
     troubles: dict[str, str] = {}
-    names_seen: list[tuple[int, str]] = []
+    before: dict[tuple[int, int], str] = {}
     for _ in range(LOOKS):
         seen = _look(path, name, troubles)
-        for file in seen:
-            files.setdefault((file.device, file.inode), file).path = file.path
-        names = [(file.inode, file.path) for file in seen]
-        if names == names_seen:
+        for identity, file in seen.items():
+            files.setdefault(identity, file).path = file.path
+        paths = {identity: file.path for identity, file in seen.items()}
+        if paths == before:
             break
-        names_seen = names
+        before = paths
     for found, trouble in troubles.items():
         if trouble:
             say("ERROR", f"{found}: {trouble}: the log was not read: grant this user read access")
@@ -1173,8 +1156,8 @@ def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]
     return list(files.values()), unreadable
 
 
-def _look(path: str, name: str, troubles: dict[str, str]) -> list[LogFile]:
-    """Return the files of the logs as they are named now; `troubles` gets the paths of others, and why."""
+def _look(path: str, name: str, troubles: dict[str, str]) -> dict[tuple[int, int], LogFile]:
+    """Return the files of the logs as they are named now; `troubles` gets the other paths, and why ("": no file)."""
     seen: dict[tuple[int, int], LogFile] = {}
     for log, found in _candidates(path, name):
         try:
@@ -1189,7 +1172,7 @@ def _look(path: str, name: str, troubles: dict[str, str]) -> list[LogFile]:
             continue
         except OSError as error:
             troubles[found] = str(error.strerror)
-    return [*seen.values()]
+    return seen
 
 
 # Rotations: .1 .01 .001 -20261122 _20261122 -20261122-1763800000 -2026112210, and logrotate's `extension`, before .log.
@@ -1236,22 +1219,12 @@ def plan(files: list[LogFile], unreadable: list[str], known: list[Known], clock:
     """Decide what to read of each file."""
     by_inode = {(k.device, k.inode): k for k in known}
     for file in files:
-        k = by_inode.get((file.device, file.inode))
-        if k and (k.stored_size, k.modified) == (file.stored_size, file.modified):
-            file.known, file.unchanged = k, True
-            file.head, file.first, file.last, file.age = k.head, k.first, k.last, k.first
-        else:
-            _look_at_start(file, clock)
+        _look_at_start(file, by_inode.get((file.device, file.inode)), clock)
     files = sorted(_without_copies(files), key=_by_age)
     for of_one_log in by_log(files).values():
         _mark_live(of_one_log)
     for file in files:
-        if not file.unchanged and not file.broken:
-            file.known = _continued(file, known)
-        try:
-            _bound(file)
-        except OSError as error:
-            file.broken, file.end = describe(error), file.start
+        _set_bounds(file, known)
     _keep_log_of_moved(files)
     for file in files:
         file.put_back = file.is_new and not file.known and _was_read(file, known)
@@ -1278,8 +1251,12 @@ def _was_read(file: LogFile, known: list[Known]) -> bool:
     return older or any(len(k.head) > 20 and file.head.startswith(k.head) for k in known)
 
 
-def _look_at_start(file: LogFile, clock: Clock) -> None:
-    """Read the first bytes of a file and the instant of its first record."""
+def _look_at_start(file: LogFile, k: Optional[Known], clock: Clock) -> None:
+    """Find the first bytes of a file and the instant of its first record: those of before, if it has not changed."""
+    if k and (k.stored_size, k.modified) == (file.stored_size, file.modified):
+        file.known, file.unchanged = k, True
+        file.head, file.first, file.last, file.age = k.head, k.first, k.last, k.first
+        return
     try:
         start = file.text(0, LONGEST_RECORD)
     except Exception as error:  # each compression has errors of its own
@@ -1354,6 +1331,21 @@ def _mark_live(files: list[LogFile]) -> None:
         max(written, key=lambda file: file.modified).live = True
 
 
+def _set_bounds(file: LogFile, known: list[Known]) -> None:
+    """Find the known file that this one continues, and so from where to where to read: a live one to its last line."""
+    if not file.unchanged and not file.broken:
+        file.known = _continued(file, known)
+    if file.known:
+        file.before = file.known.before
+        file.start = file.read_to = file.end = file.known.read_to
+    if file.unchanged or file.broken:
+        return
+    try:
+        file.end = sys.maxsize if file.compressed else _last_line_end(file) if file.live else file.stored_size
+    except OSError as error:
+        file.broken = describe(error)
+
+
 def _continued(file: LogFile, known: list[Known]) -> Optional[Known]:
     """Return the known file that this one continues."""
     mine = [k for k in known if k.before and file.head.startswith(k.head)]
@@ -1372,20 +1364,6 @@ def _keep_log_of_moved(files: list[LogFile]) -> None:
     moved = {file.log: file.known.log for file in files if file.known and file.known.log not in present}
     for file in files:
         file.log = moved.get(file.log, file.log)
-
-
-def _bound(file: LogFile) -> None:
-    """Set from where to where a file is read: a live one to its last whole line."""
-    file.start = file.read_to = file.known.read_to if file.known else 0
-    file.before = file.known.before if file.known else b""
-    if file.unchanged or file.broken:
-        file.end = file.start
-    elif file.compressed:
-        file.end = sys.maxsize
-    elif file.live:
-        file.end = max(file.start, _last_line_end(file))
-    else:
-        file.end = file.stored_size
 
 
 def _last_line_end(file: LogFile) -> int:
