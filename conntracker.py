@@ -484,22 +484,17 @@ class TimeFormat:
         year = int(said["Y"]) if "Y" in said else 2000 + int(said["y"]) if "y" in said else year
         second = 59 if said.get("S") == "60" else int(said.get("S", 0))
         naive = datetime(year, month, int(said["d"] if "d" in said else said["e"]), hour, int(said.get("M", 0)), second)
-        offset = said.get("z") or ("Z" if said.get("Z") in ("UTC", "GMT") else None)
-        return epoch(naive, zone, fold) if offset is None else epoch(naive - _offset(offset), timezone.utc)
+        offset = (said.get("z") or ("Z" if said.get("Z") in ("UTC", "GMT") else "")).replace("Z", "+0000")
+        if not offset:
+            return epoch(naive, zone, fold)
+        ahead = timedelta(hours=int(offset[:3]), minutes=int(offset[0] + offset[-2:]))
+        return epoch(naive - ahead, timezone.utc)
 
     def write(self, moment: datetime) -> str:
         """Write an aware time, to the second."""
         zone = moment.strftime("%z")
         own = {"%:z": f"{zone[:3]}:{zone[3:5]}", "%f": self._no_fraction, "%?f": ""}
         return moment.strftime("".join(own.get(part, part) for part in self._parts))
-
-
-def _offset(text: str) -> timedelta:
-    """Read an offset from UTC such as Z, +0200 or -07:00."""
-    if text == "Z":
-        return timedelta(0)
-    size = timedelta(hours=int(text[1:3]), minutes=int(text[-2:]))
-    return -size if text[0] == "-" else size
 
 
 def epoch(naive: datetime, zone: Optional[tzinfo], fold: int = 0) -> int:
@@ -530,8 +525,7 @@ _KNOWN_FORMS = (
     "%b %e %H:%M:%S%?f",
     "%a %Y-%m-%d %H:%M:%S%?f %Z",
 )
-# A stamp this many seconds before the one before it, in an hour that comes twice, is of the second pass.
-_STEP_BACK = 5
+_STEP_BACK = 5  # a stamp so many seconds before the last one, in an hour that comes twice, is of the second pass
 _STAMPS_REMEMBERED = 16384
 # Stamps with a fraction, as syslog and ISO 8601 have it, are remembered without it.
 _FRACTION = re.compile(rb"\A((?:[A-Z]|[0-9-]{8,10}T).*:[0-9]{2})[.,][0-9]{1,9}")
@@ -676,7 +670,6 @@ _SYSLOG = re.compile(
     rb" (?P<rest>.*)",
     re.DOTALL,
 )
-_SERVER_WORD = re.compile(rb" (?P<server>[^ ,]+),")
 # What stands before a record that another program has wrapped, up to a blank, bar, bracket or colon.
 _WRAPPED = re.compile(rb"[^,A-Za-z]*[A-Za-z][^,]*?[ |\]:](?=[0-9]{8}[ T][0-9:]{8}[^, ]*,)")
 # One may begin within another that is torn.
@@ -769,11 +762,13 @@ def _read_head(text: bytes, clock: Clock) -> tuple[Optional[bytes], bytes, bytes
                 return None, b"", text, b""
             return stamp, fields[-2], fields[-1], b"wrapped" if start else b""
     syslog = _SYSLOG.fullmatch(text)
-    if syslog and clock.find(syslog["stamp"]) is not None:
-        rest = syslog["rest"]
-        found = _server_in(rest)
-        if found:
-            return syslog["stamp"], found["server"], rest[found.end() :], _ident_in(rest[: found.start()])
+    found = _server_in(syslog["rest"]) if syslog and clock.find(syslog["stamp"]) is not None else None
+    if syslog and found:
+        # The identifier is the word before a colon, else the word behind the host (RFC 5424).
+        words = found.string[: found.start()].split()
+        marked = [word for word in words if word.endswith(b":")] or words[1:2] or words[:1] or [b""]
+        ident = re.sub(rb"(?:\[[0-9]*\])?:?\Z", b"", marked[0])
+        return syslog["stamp"], found["server"], found.string[found.end() :], ident
     return None, b"", text, b""
 
 
@@ -789,14 +784,7 @@ def _server_in(rest: bytes) -> "Optional[re.Match[bytes]]":
     """Find the server host behind a syslog head: by the head's own host, else the first word before a comma."""
     short = rest.partition(b" ")[0].partition(b".")[0]
     own = rb" (?P<server>%b(?:\.[^ ,]*)?)," % re.escape(short)
-    return (re.search(own, rest) if short else None) or _SERVER_WORD.search(rest)
-
-
-def _ident_in(text: bytes) -> bytes:
-    """Return the identifier in a syslog head: the word before a colon, else the word behind the host (RFC 5424)."""
-    words = text.split()
-    marked = [word for word in words if word.endswith(b":")] or words[1:2] or words[:1]
-    return re.sub(rb"(?:\[[0-9]*\])?:?\Z", b"", marked[0]) if marked else b""
+    return (re.search(own, rest) if short else None) or re.search(rb" (?P<server>[^ ,]+),", rest)
 
 
 # These refusals came only with the right password, by every method of authentication tried on MariaDB 10.5, 10.11 and
@@ -824,10 +812,8 @@ def read_torn(line: bytes, clock: Clock) -> dict[bytes, int]:
     return found
 
 
-# What the shortest record of a login that breaks off behind the mark lacks.
-_BROKEN_OFF = b",,0"
-# So many inner stamps of a damaged line are tried, from its end.
-_READINGS = 64
+_BROKEN_OFF = b",,0"  # what the shortest record of a login lacks that breaks off behind the mark
+_READINGS = 64  # so many inner stamps of a damaged line are tried, from its end
 
 
 def _torn_login(text: bytes, clock: Clock) -> Optional[tuple[bytes, int]]:
@@ -918,17 +904,13 @@ def plain_records(width: int, glue: bytes, *, ports: bool) -> PlainRecords:
 # nowhere is a gap.  When in doubt, read: the facts are the first and the last instant of each name, so reading a
 # record twice changes nothing.
 
-# Bytes kept of a file's start, and of those before a position, to know the file again.
-FINGERPRINT = 256
-# No fault: a rotation, or somebody else, removed a file between the look and the reading.
-VANISHED = "it was removed before it was read"
-# So often a file is looked for at most, as a rotation may hide it meanwhile.
-LOOKS = 20
+FINGERPRINT = 256  # bytes kept of a file's start, and of those before a position, to know the file again
+VANISHED = "it was removed before it was read"  # no fault: a rotation may do it between the look and the reading
+LOOKS = 20  # so often a file is looked for at most, as a rotation may hide it meanwhile
+JOURNAL = "journal:"
 # What opens a compressed file.
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": "compression.zstd"}
-JOURNAL = "journal:"
-# Seconds by which a new file must be older than what was read: less is an hour of daylight saving, or a clock that
-# was set.
+# Seconds by which a new file must be older than what was read: less is an hour of daylight saving, or a set clock.
 OLDER = 2 * HOUR
 
 Say = Callable[[str, str], None]
@@ -1383,10 +1365,11 @@ def _missing_rotations(files: list[LogFile]) -> Iterator[Gap]:
     numbered = {_rotation_number(file.path): file for file in files}
     numbered.pop(0, None)
     for number, file in numbered.items():
-        k, lost = file.known, [n for n in range(1, number) if n not in numbered]
-        if k and k.live and k.last is not None and lost and not file.unchanged:
-            if _come_back(file.log, lost):  # a rotation has hidden them just now: the next run reads them
-                continue
+        k = file.known
+        if not k or not k.live or k.last is None or file.unchanged:
+            continue
+        lost = [n for n in range(1, number) if n not in numbered]
+        if lost and not _come_back(file.log, lost):  # if a rotation has hidden them just now, the next run reads them
             newer = [f for n, f in numbered.items() if n < lost[0]] + [f for f in files if f.path == f.log]
             ended = min((f.first for f in newer if f.first is not None), default=int(time.time()))
             yield Gap(k.last, max(ended, k.last), f"{file.log}.{lost[-1]} is missing: it was not read")
