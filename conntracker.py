@@ -295,17 +295,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_own_options(command: str, add: Callable[..., Any]) -> None:
     """Add what only one command has, or has in its own forms."""
+    many: dict[str, Any] = {"action": "append", "default": []}
     if command in FORMATS:
-        forms = FORMATS[command]
-        about = "form of the output: " + ", ".join(forms)
-        add("--format", default="table", choices=forms, metavar="FORMAT", help=about)
+        about = "form of the output: " + ", ".join(FORMATS[command])
+        add("--format", default="table", choices=FORMATS[command], metavar="FORMAT", help=about)
     if command == "report":
-        about = "report only these: " + ", ".join(VERDICTS)
-        add("--verdict", action="append", default=[], choices=VERDICTS, metavar="VERDICT", help=about)
+        add("--verdict", choices=VERDICTS, metavar="VERDICT", help="report only these: " + ", ".join(VERDICTS), **many)
         about = "report on this database, or on a folder of them"
-        add("--from", dest="sources", action="append", default=[], metavar="PATH", help=about)
-        about = "name a server that gave no database, or NAME=GROUP"
-        add("--missing", action="append", default=[], metavar="NAME", help=about)
+        add("--from", dest="sources", metavar="PATH", help=about, **many)
+        add("--missing", metavar="NAME", help="name a server that gave no database, or NAME=GROUP", **many)
         add("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
         add("--output", default="", metavar="FILE", help="write the report to a file, all at once")
         about = "what --format sql prints: lock (the default) or drop"
@@ -335,25 +333,25 @@ def read_config(path: Optional[str]) -> dict[str, str]:
     """Return the keys of the ini file and their values, unquoted; ConfigError names file and key."""
     import configparser
 
-    given, path = path, path or DEFAULT_CONFIG
+    name = path or DEFAULT_CONFIG
     ini = configparser.ConfigParser(interpolation=None, delimiters="=", strict=False, inline_comment_prefixes="#;")
     ini.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(name, encoding="utf-8") as file:
             ini.read_file(file)
     except OSError as error:
         # Only a file that is surely not there may be left out: another one is somebody's will.
-        if given is None and isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        if path is None and isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return {}
-        raise ConfigError(f"{path}: {error.strerror}: name a configuration file that can be read") from None
+        raise ConfigError(f"{name}: {error.strerror}: name a configuration file that can be read") from None
     except (configparser.Error, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: {reason}: write `[default]` and lines of `Key = value`") from None
+        raise ConfigError(f"{name}: {reason}: write `[default]` and lines of `Key = value`") from None
     known = [option.key for option in OPTIONS]
     for section in ini.sections():
         for key in ini[section]:
             if section != "default" or key not in known:
-                raise ConfigError(f"{path}: [{section}] {key}: not known; allowed in [default]: {', '.join(known)}")
+                raise ConfigError(f"{name}: [{section}] {key}: not known; allowed in [default]: {', '.join(known)}")
     values = ini["default"] if ini.has_section("default") else {}
     return {key: re.sub(r"""(?s)\A(["'`])(.*)\1\Z""", r"\2", value) for key, value in values.items()}
 
@@ -908,7 +906,7 @@ FINGERPRINT = 256  # bytes kept of a file's start, and of those before a positio
 VANISHED = "it was removed before it was read"  # no fault: a rotation may do it between the look and the reading
 LOOKS = 20  # so often a file is looked for at most, as a rotation may hide it meanwhile
 JOURNAL = "journal:"
-# What opens a compressed file.
+# The modules that open compressed files; each is loaded only where it is needed.
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": "compression.zstd"}
 # Seconds by which a new file must be older than what was read: less is an hour of daylight saving, or a set clock.
 OLDER = 2 * HOUR
@@ -1012,10 +1010,16 @@ def open_file(file: LogFile, start: int) -> Any:
     if file.path == JOURNAL:
         return _Journal(file)
     raw = _open_raw(file)
+    suffix = os.path.splitext(file.path)[1]
     if not file.compressed:
         raw.seek(start)
         return raw
-    stream = _decompressed(file.path, raw)
+    if suffix != ".zst" or sys.version_info >= (3, 14):
+        stream = importlib.import_module(COMPRESSIONS[suffix]).open(raw)
+    elif shutil.which("zstd"):
+        stream = _Piped(["zstd", "-dcq"], raw)
+    else:
+        raise OSError(errno.ENOTSUP, "it takes Python 3.14 or the program zstd to read it")
     while start > 0:
         skipped = len(stream.read(min(CHUNK, start)))
         if not skipped:
@@ -1037,16 +1041,6 @@ def _open_raw(file: LogFile) -> _Raw:
                     return raw
                 raw.close()
     raise FileNotFoundError(errno.ENOENT, VANISHED)
-
-
-def _decompressed(path: str, raw: _Raw) -> Any:
-    """Return a compressed file's text as a stream; a module is loaded only where it is needed."""
-    suffix = os.path.splitext(path)[1]
-    if suffix != ".zst" or sys.version_info >= (3, 14):
-        return importlib.import_module(COMPRESSIONS[suffix]).open(raw)
-    if not shutil.which("zstd"):
-        raise OSError(errno.ENOTSUP, "it takes Python 3.14 or the program zstd to read it")
-    return _Piped(["zstd", "-dcq"], raw)
 
 
 class _Piped:
@@ -1202,7 +1196,9 @@ def plan(files: list[LogFile], unreadable: list[str], known: list[Known], clock:
     by_inode = {(k.device, k.inode): k for k in known}
     for file in files:
         _look_at_start(file, by_inode.get((file.device, file.inode)), clock)
-    files = sorted(_without_copies(files), key=_by_age)
+    # From the oldest to the newest: by the first record, else by the number of the rotation.
+    files = _without_copies(files)
+    files.sort(key=lambda f: (f.modified // 10**9 if f.age is None else f.age, -_rotation_number(f.path)))
     for of_one_log in by_log(files).values():
         _mark_live(of_one_log)
     for file in files:
@@ -1300,11 +1296,6 @@ def _rotation_number(path: str) -> int:
     return int(number[1]) if number else 0
 
 
-def _by_age(file: LogFile) -> tuple[int, int]:
-    """Sort files from the oldest to the newest: by the first record, else by the number of the rotation."""
-    return file.modified // 10**9 if file.age is None else file.age, -_rotation_number(file.path)
-
-
 def _mark_live(files: list[LogFile]) -> None:
     """Find the files that the server may still write to: the last with a record, and the last written to."""
     written = [file for file in files if not file.compressed and file.stored_size]
@@ -1377,10 +1368,8 @@ def _missing_rotations(files: list[LogFile]) -> Iterator[Gap]:
 
 def _come_back(log: str, numbers: list[int]) -> bool:
     """Return whether there are rotations with these numbers, at once or in a moment."""
-    there: set[int] = set()
     for _ in range(LOOKS):
-        there.update(_rotation_number(path) for _, path in _candidates(log, ""))
-        if there.issuperset(numbers):
+        if {_rotation_number(path) for _, path in _candidates(log, "")}.issuperset(numbers):
             return True
         time.sleep(0.01)
     return False
@@ -1390,10 +1379,9 @@ def _not_found(lost: list[Known], files: list[LogFile]) -> Iterator[Gap]:
     """Yield a gap for each lost file that was live, until the first record of the new files, or now."""
     for k in lost:
         if k.live and k.last is not None:
-            firsts = [f.first for f in files if f.log == k.log and f.known is None and f.first is not None]
+            firsts = [file.first or 0 for file in files if file.log == k.log and file.known is None]
             ended = min((first for first in firsts if first >= k.last), default=int(time.time()))
-            reason = f"{k.path} was not found again: what it held after the last run was not read"
-            yield Gap(k.last, ended, reason)
+            yield Gap(k.last, ended, f"{k.path} was not found again: what it held after the last run was not read")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -3917,8 +3905,8 @@ class Collector:
         if config.audit_log_path == JOURNAL:
             todo = journal_plan(config.syslog_identifier or "mysql-server_auditing", store.files())
         else:
-            files, unreadable = find_files(config.audit_log_path, config.audit_log_name, self.say)
-            todo = plan(files, unreadable, store.files(), clock)
+            found = find_files(config.audit_log_path, config.audit_log_name, self.say)
+            todo = plan(*found, store.files(), clock)
         passes = [Pass(log, files, self._ledger(log, clock)) for log, files in by_log(todo.files).items()]
         for one in passes:
             store.load_ledger(one.log, one.ledger)
