@@ -467,26 +467,28 @@ class TimeFormat:
         return re.compile("".join(groups))
 
     def read(self, stamp: str, zone: Optional[tzinfo], year: int, fold: int = 0) -> Optional[int]:
-        """Return the instant of a stamp, in a zone (None: the system's) if it says none; None if it has another form.
+        """Return the instant of a stamp, in a zone (None: the system's) if it says none; None if it is no such time.
 
-        `year` is for forms without one; `fold` as for `epoch`.  Raises ValueError or KeyError where there is no such
-        time.
+        `year` is for forms without one; `fold` as for `epoch`.
         """
         match = self._pattern.fullmatch(stamp)
         if not match:
             return None
         said = dict(zip((element.lstrip("%-:?") for element in self._elements), match.groups()))
-        name = (said.get("b") or said.get("B") or "")[:3]
-        month = _MONTHS.index(name) + 1 if name else int(said["m"])
-        hour = int(said["H"]) if "H" in said else int(said["I"]) % 12 + 12 * (said.get("p") == "PM")
-        year = int(said["Y"]) if "Y" in said else 2000 + int(said["y"]) if "y" in said else year
-        second = 59 if said.get("S") == "60" else int(said.get("S", 0))
-        naive = datetime(year, month, int(said["d"] if "d" in said else said["e"]), hour, int(said.get("M", 0)), second)
-        offset = (said.get("z") or ("Z" if said.get("Z") in ("UTC", "GMT") else "")).replace("Z", "+0000")
-        if not offset:
-            return epoch(naive, zone, fold)
-        ahead = timedelta(hours=int(offset[:3]), minutes=int(offset[0] + offset[-2:]))
-        return epoch(naive - ahead, timezone.utc)
+        with contextlib.suppress(ValueError, KeyError, OverflowError):
+            name = (said.get("b") or said.get("B") or "")[:3]
+            month = _MONTHS.index(name) + 1 if name else int(said["m"])
+            day = int(said["d"] if "d" in said else said["e"])
+            hour = int(said["H"]) if "H" in said else int(said["I"]) % 12 + 12 * (said.get("p") == "PM")
+            year = int(said["Y"]) if "Y" in said else 2000 + int(said["y"]) if "y" in said else year
+            second = 59 if said.get("S") == "60" else int(said.get("S", 0))
+            naive = datetime(year, month, day, hour, int(said.get("M", 0)), second)
+            offset = (said.get("z") or ("Z" if said.get("Z") in ("UTC", "GMT") else "")).replace("Z", "+0000")
+            if not offset:
+                return epoch(naive, zone, fold)
+            ahead = timedelta(hours=int(offset[:3]), minutes=int(offset[0] + offset[-2:]))
+            return epoch(naive - ahead, timezone.utc)
+        return None
 
     def write(self, moment: datetime) -> str:
         """Write an aware time, to the second."""
@@ -537,7 +539,8 @@ class Clock(dict[bytes, int]):
     """
 
     def __init__(self, form: TimeFormat, zone: Optional[tzinfo]) -> None:
-        self.form, self.zone, self.written = form, zone, 0
+        self.form, self.zone = form, zone
+        self.written, self._year = 0, local(0, zone).year
         self._forms = (form, *map(TimeFormat, _KNOWN_FORMS))
         self._minutes: dict[bytes, int] = {}
         self._readings: dict[tuple[bytes, int], Optional[int]] = {}  # by stamp and fold
@@ -585,19 +588,17 @@ class Clock(dict[bytes, int]):
         return instant
 
     def _read_by(self, form: TimeFormat, stamp: bytes, fold: int) -> Optional[int]:
-        with contextlib.suppress(ValueError, KeyError, OverflowError):
-            text, year = stamp.decode("ascii"), 0 if form.has_year else local(self.written, self.zone).year
-            instant = form.read(text, self.zone, year, fold)
-            if instant is not None and not form.has_year and instant > self.written + DAY:
-                instant = form.read(text, self.zone, year - 1, fold)
-            if instant is not None and 0 < instant < LAST_INSTANT:  # there was no server before 1970
-                return instant
-        return None
+        text = stamp.decode("ascii", "replace")
+        instant = form.read(text, self.zone, self._year, fold)
+        if instant and instant > self.written + DAY and not form.has_year:
+            instant = form.read(text, self.zone, self._year - 1, fold)
+        return instant if instant and 0 < instant < LAST_INSTANT else None  # there was no server before 1970
 
     def set_file(self, written: int) -> None:
         """Go on with a file that was last written to at an instant."""
         if written != self.written:
             self.written = written
+            self._year = local(max(0, min(written, LAST_INSTANT)), self.zone).year
             self.forget()
 
     def in_order(self, stamp: bytes, last: int) -> int:
@@ -3776,10 +3777,9 @@ def _flag(value: Optional[int]) -> Optional[bool]:
 def _read_instant(text: str, form: TimeFormat, zone: Optional[tzinfo]) -> int:
     """Read a time as the Go program wrote it; 0 if it cannot be read."""
     for known in (form, *map(TimeFormat, ("%Y-%m-%d %H:%M:%S%:z", "%Y-%m-%dT%H:%M:%S%?f%z"))):
-        with contextlib.suppress(ValueError, KeyError):
-            instant = known.read(text, zone, 1970)
-            if instant is not None:
-                return instant
+        instant = known.read(text, zone, 1970)
+        if instant is not None:
+            return instant
     return 0
 
 
