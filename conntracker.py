@@ -660,6 +660,11 @@ _NAMING_OPERATION = re.compile(
 )
 _QUERY_END = re.compile(rb"',[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?$")
 _PORT = re.compile(rb"\[([^\]]*)\](?::[0-9]*)?|([^:]+):[0-9]+|(.+):(?:[0-9]{5}|unavailable)", re.DOTALL)
+# As nearly all records are, so that they are read quickly.
+_PLAIN_LINE = re.compile(
+    rb"([^,]*),([^,]*),([^,\0]*),([^, \0]*),([1-9][0-9]{0,9}),0,"
+    rb"(CONNECT|FAILED_CONNECT|DISCONNECT),[^,]*,[^,'`]*,([0-9]+)(?:,(?:[^0-9,'][^,']*)?)?"
+)
 # The heads of syslog: <PRI>, RFC 5424's version, a stamp, the host, ident; then server_audit_syslog_info, a blank and
 # the record.
 _SYSLOG = re.compile(
@@ -673,6 +678,8 @@ _SYSLOG = re.compile(
 _WRAPPED = re.compile(rb"[^,A-Za-z]*[A-Za-z][^,]*?[ |\]:](?=[0-9]{8}[ T][0-9:]{8}[^, ]*,)")
 # One may begin within another that is torn.
 _INNER_STAMP = re.compile(rb"(?=([0-9]{4}-?[0-9]{2}-?[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}[^,]{0,20}),)[0-9]")
+_BROKEN_OFF = b",,0"  # what the shortest record of a login lacks that breaks off behind the mark
+_READINGS = 64  # so many inner stamps of a damaged line are tried, from its end
 
 
 class Line(NamedTuple):
@@ -737,13 +744,6 @@ def read_line(line: bytes, clock: Clock) -> Optional[Line]:
     stamp = None if b"\0" in user + host else stamp
     code = int(end["code"]) if end else 0
     return Line(stamp, server, user, host, int(match["id"]) % (1 << 32), operation, code, ident)
-
-
-# As nearly all are, so that they are read quickly.
-_PLAIN_LINE = re.compile(
-    rb"([^,]*),([^,]*),([^,\0]*),([^, \0]*),([1-9][0-9]{0,9}),0,"
-    rb"(CONNECT|FAILED_CONNECT|DISCONNECT),[^,]*,[^,'`]*,([0-9]+)(?:,(?:[^0-9,'][^,']*)?)?"
-)
 
 
 def _read_head(text: bytes, clock: Clock) -> tuple[Optional[bytes], bytes, bytes, bytes]:
@@ -811,10 +811,6 @@ def read_torn(line: bytes, clock: Clock) -> dict[bytes, int]:
     return found
 
 
-_BROKEN_OFF = b",,0"  # what the shortest record of a login lacks that breaks off behind the mark
-_READINGS = 64  # so many inner stamps of a damaged line are tried, from its end
-
-
 def _torn_login(text: bytes, clock: Clock) -> Optional[tuple[bytes, int]]:
     end = _END.search(text, max(0, len(text) - 100))
     match = _OPERATION.match(text, 0, end.start()) if end else None
@@ -831,19 +827,14 @@ def is_record(line: bytes, clock: Clock) -> bool:
     if read or (LOGIN_MARK in line and not _QUERY_END.search(line, max(0, len(line) - 100))):
         return read is not None and read.stamp is not None
     fields = line.split(b",", 7)
-    return (
-        len(fields) == 8
-        and fields[4].isdigit()
-        and fields[5].isdigit()
-        and clock.find(fields[0].strip(b" \0")) is not None
-    )
+    numbers = len(fields) == 8 and fields[4].isdigit() and fields[5].isdigit()
+    return numbers and clock.find(fields[0].strip(b" \0")) is not None
 
 
 def is_plain_query(text: bytes) -> bool:
     """Return whether a line is the record of a query, and nothing is glued to it."""
-    return (
-        _QUERY_END.search(text, max(0, len(text) - 100)) is not None and LOGIN_MARK not in text.partition(b",QUERY,")[0]
-    )
+    ends = _QUERY_END.search(text, max(0, len(text) - 100)) is not None
+    return ends and LOGIN_MARK not in text.partition(b",QUERY,")[0]
 
 
 def decoded(name: bytes) -> str:
@@ -1161,6 +1152,8 @@ _SURE_ROTATION = re.compile(
     r"(?:(?:\.[0-9]{1,3}|[-_.][0-9]{8}(?:[0-9]{2})?(?:-[0-9]{2,10})?|-[0-9]{10})(?=\.|\Z))?(\.log)?"
     rf"{_COMPRESSION}\Z"
 )
+# The number of a rotation is no date behind a dot.
+_ROTATION_NUMBER = re.compile(rf"\.([0-9]{{1,4}})(?:\.log)?{_COMPRESSION}$")
 
 
 def _candidates(path: str, name: str) -> list[tuple[str, str]]:
@@ -1285,10 +1278,6 @@ def _is_copy(file: LogFile, other: LogFile) -> bool:
     with contextlib.suppress(OSError):
         return file.text(start, size - start) == other.text(start, size - start)
     return False
-
-
-# Not a date behind a dot.
-_ROTATION_NUMBER = re.compile(rf"\.([0-9]{{1,4}})(?:\.log)?{_COMPRESSION}$")
 
 
 def _rotation_number(path: str) -> int:
