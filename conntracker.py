@@ -41,6 +41,7 @@ import functools
 import gc
 import glob
 import importlib
+import io
 import itertools
 import json
 import operator
@@ -66,7 +67,6 @@ from datetime import datetime
 from datetime import timedelta
 from datetime import timezone
 from datetime import tzinfo
-from typing import IO
 from typing import Any
 from typing import NamedTuple
 from typing import NoReturn
@@ -246,40 +246,8 @@ COMMANDS = {
 }
 
 
-class Config(NamedTuple):
-    """The options in force: those of OPTIONS, then those of single commands."""
-
-    audit_log_path: str
-    audit_log_name: str
-    syslog_identifier: str
-    server_host: tuple[str, ...]
-    group: str
-    replicas_ignored: tuple[str, ...]
-    sqlite_path: str
-    time_format_audit: "TimeFormat"
-    time_format_db: "TimeFormat"
-    time_location: Optional[tzinfo]
-    time_location_audit: Optional[tzinfo]
-    max_workers: int
-    log_level: str
-    inventory: str
-    inventory_defaults_file: str
-    inventory_timeout: int
-    watched_since: Optional[datetime]
-    tolerate_holes: int
-    exclude: tuple[str, ...]
-    days: int
-    drop_after: int
-    command: str
-    format: str = "table"
-    verdict: tuple[str, ...] = ()
-    accounts: str = ""
-    output: str = ""
-    stage: str = "lock"
-    user: str = "conntracker@localhost"
-    words: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
+class Config(argparse.Namespace):
+    """The options in force: those of OPTIONS by their names, and those of the command."""
 
     @property
     def stated_since(self) -> Optional[int]:
@@ -322,30 +290,31 @@ def _parser() -> argparse.ArgumentParser:
             if command not in ("collect", "report", "status") and option.of_report:
                 about = argparse.SUPPRESS  # taken, so that one set of options serves every command, but of no use there
             add(option.flag, dest=option.name, action="append", metavar="VALUE", help=about)
-        if command in FORMATS:
-            forms = FORMATS[command]
-            add("--format", choices=forms, metavar="FORMAT", help="form of the output: " + ", ".join(forms))
-        if command == "report":
-            _add_report_options(add)
-        if command == "grants":
-            add("--user", metavar="USER@HOST", help="the account to make (default: conntracker@localhost)")
-        if command == "sql":
-            add("words", nargs=1, metavar="SELECT", help="the statement")
-        if command == "snapshot":
-            add("words", nargs=1, metavar="FILE", help="the copy, written with mode 0640")
+        _add_own_options(command, add)
     return made
 
 
-def _add_report_options(add: Callable[..., Any]) -> None:
-    verdicts = "report only these: " + ", ".join(VERDICTS)
-    add("--verdict", action="append", choices=VERDICTS, metavar="VERDICT", help=verdicts)
-    sources = "report on this database, or on a folder of them"
-    add("--from", dest="sources", action="append", metavar="PATH", help=sources)
-    add("--missing", action="append", metavar="NAME", help="name a server that gave no database, or NAME=GROUP")
-    add("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
-    add("--output", metavar="FILE", help="write the report to a file, all at once")
-    stages = "what --format sql prints: lock (the default) or drop"
-    add("--stage", choices=("lock", "drop"), metavar="STAGE", help=stages)
+def _add_own_options(command: str, add: Callable[..., Any]) -> None:
+    """Add what only one command has, or has in its own forms."""
+    many: dict[str, Any] = {"action": "append", "default": []}
+    if command in FORMATS:
+        about = "form of the output: " + ", ".join(FORMATS[command])
+        add("--format", default="table", choices=FORMATS[command], metavar="FORMAT", help=about)
+    if command == "report":
+        add("--verdict", choices=VERDICTS, metavar="VERDICT", help="report only these: " + ", ".join(VERDICTS), **many)
+        about = "report on this database, or on a folder of them"
+        add("--from", dest="sources", metavar="PATH", help=about, **many)
+        add("--missing", metavar="NAME", help="name a server that gave no database, or NAME=GROUP", **many)
+        add("--accounts", metavar="FILE", help="report on the accounts of this JSON file, not the server's")
+        add("--output", default="", metavar="FILE", help="write the report to a file, all at once")
+        about = "what --format sql prints: lock (the default) or drop"
+        add("--stage", default="lock", choices=("lock", "drop"), metavar="STAGE", help=about)
+    if command == "grants":
+        add("--user", metavar="USER@HOST", help="the account to make (default: conntracker@localhost)")
+    if command == "sql":
+        add("words", nargs=1, metavar="SELECT", help="the statement")
+    if command == "snapshot":
+        add("words", nargs=1, metavar="FILE", help="the copy, written with mode 0640")
 
 
 def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
@@ -365,38 +334,34 @@ def read_config(path: Optional[str]) -> dict[str, str]:
     """Return the keys of the ini file and their values, unquoted; ConfigError names file and key."""
     import configparser
 
-    given, path = path, path or DEFAULT_CONFIG
+    name = path or DEFAULT_CONFIG
     ini = configparser.ConfigParser(interpolation=None, delimiters="=", strict=False, inline_comment_prefixes="#;")
     ini.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(name, encoding="utf-8") as file:
             ini.read_file(file)
     except OSError as error:
         # Only a file that is surely not there may be left out: another one is somebody's will.
-        if given is None and isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        if path is None and isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return {}
-        raise ConfigError(f"{path}: {error.strerror}: name a configuration file that can be read") from None
+        raise ConfigError(f"{name}: {error.strerror}: name a configuration file that can be read") from None
     except (configparser.Error, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: {reason}: write `[default]` and lines of `Key = value`") from None
+        raise ConfigError(f"{name}: {reason}: write `[default]` and lines of `Key = value`") from None
     known = [option.key for option in OPTIONS]
     for section in ini.sections():
         for key in ini[section]:
             if section != "default" or key not in known:
-                raise ConfigError(f"{path}: [{section}] {key}: not known; allowed in [default]: {', '.join(known)}")
-    return {key: _unquoted(value) for key, value in ini["default"].items()} if ini.has_section("default") else {}
-
-
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'`" else value
+                raise ConfigError(f"{name}: [{section}] {key}: not known; allowed in [default]: {', '.join(known)}")
+    values = ini["default"] if ini.has_section("default") else {}
+    return {key: re.sub(r"""(?s)\A(["'`])(.*)\1\Z""", r"\2", value) for key, value in values.items()}
 
 
 def configure(arguments: Mapping[str, Any]) -> Config:
     """Return the options in force: the command line's, else the ini file's, else the defaults."""
     path = arguments["config"]
     ini = read_config(path)
-    of_command = ((name, value) for name, value in arguments.items() if value and name in Config._fields)
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in of_command}
+    config = Config(**arguments)
     for option in OPTIONS:
         given = arguments[option.name]
         if given is not None:
@@ -404,12 +369,12 @@ def configure(arguments: Mapping[str, Any]) -> Config:
         else:
             where, text = f"{path or DEFAULT_CONFIG}: {option.key}", ini.get(option.key, option.default)
         try:
-            values[option.name] = option.kind.read(text)
+            setattr(config, option.name, option.kind.read(text))
         except ValueError as error:
             why = f" ({error})" if str(error) else ""
             wrong = f"{visible_text(text)!r} is not allowed{why}; allowed: {option.kind.allowed}"
             raise ConfigError(f"{where}: {wrong}") from None
-    return Config(**values)
+    return config
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -461,7 +426,7 @@ for _directive, _go, _letter, _matched in (line.split(None, 3) for line in _DIRE
 _GO_ELEMENT = re.compile(
     r"(?<=[.,])(?:0+|9+)(?![0-9])|" + "|".join(re.escape(go) for go in _OF_GO if go not in ("-", "000000"))
 )
-_DIRECTIVE = re.compile(r"%(?::z|\?f|-?[A-Za-z%])")
+_DIRECTIVE = re.compile(r"(%(?::z|\?f|-?[A-Za-z%]))")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -486,12 +451,12 @@ class TimeFormat:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.directives = _as_directives(text)
-        self.elements = _DIRECTIVE.findall(self.directives)
-        unknown = [element for element in self.elements if element not in _MATCHED]
-        if unknown or not self.elements:
+        self._parts = _DIRECTIVE.split(_as_directives(text))  # literal text and directives by turns
+        self._elements = self._parts[1::2]
+        unknown = [element for element in self._elements if element not in _MATCHED]
+        if unknown or not self._elements:
             raise ValueError(f"{unknown[0]} is not known here" if unknown else "it has no element of a time")
-        self.has_year = bool({"%Y", "%y"} & set(self.elements))
+        self.has_year = "%Y" in self._elements or "%y" in self._elements
         # Go writes as many digits of a fraction as its layout has, strftime six.
         fraction = re.search(r"[.,](0+|9+)(?![0-9])", text) if "%" not in text else None
         self._no_fraction = "0" * len(fraction[1]) if fraction else "000000"
@@ -499,42 +464,38 @@ class TimeFormat:
     @functools.cached_property
     def _pattern(self) -> "re.Pattern[str]":
         """What matches a stamp; a group for each directive, in their order."""
-        literals = map(re.escape, _DIRECTIVE.split(self.directives))
-        groups = [f"({_MATCHED[element]})" for element in self.elements] + [""]
-        return re.compile("".join(itertools.chain.from_iterable(zip(literals, groups))))
+        groups = (f"({_MATCHED[part]})" if part in _MATCHED else re.escape(part) for part in self._parts)
+        return re.compile("".join(groups))
 
     def read(self, stamp: str, zone: Optional[tzinfo], year: int, fold: int = 0) -> Optional[int]:
-        """Return the instant of a stamp, in a zone (None: the system's) if it says none; None if it has another form.
+        """Return the instant of a stamp, in a zone (None: the system's) if it says none; None if it is no such time.
 
-        `year` is for forms without one; `fold` as for `epoch`.  Raises ValueError or KeyError where there is no such
-        time.
+        `year` is for forms without one; `fold` as for `epoch`.
         """
         match = self._pattern.fullmatch(stamp)
         if not match:
             return None
-        said = dict(zip((element.lstrip("%-:?") for element in self.elements), match.groups()))
-        name = (said.get("b") or said.get("B") or "")[:3]
-        month = _MONTHS.index(name) + 1 if name else int(said["m"])
-        hour = int(said["H"]) if "H" in said else int(said["I"]) % 12 + 12 * (said.get("p") == "PM")
-        year = int(said["Y"]) if "Y" in said else 2000 + int(said["y"]) if "y" in said else year
-        second = 59 if said.get("S") == "60" else int(said.get("S", 0))
-        naive = datetime(year, month, int(said["d"] if "d" in said else said["e"]), hour, int(said.get("M", 0)), second)
-        offset = said.get("z") or ("Z" if said.get("Z") in ("UTC", "GMT") else None)
-        return epoch(naive, zone, fold) if offset is None else epoch(naive - _offset(offset), timezone.utc)
+        said = dict(zip((element.lstrip("%-:?") for element in self._elements), match.groups()))
+        with contextlib.suppress(ValueError, KeyError, OverflowError):
+            name = (said.get("b") or said.get("B") or "")[:3]
+            month = _MONTHS.index(name) + 1 if name else int(said["m"])
+            day = int(said["d"] if "d" in said else said["e"])
+            hour = int(said["H"]) if "H" in said else int(said["I"]) % 12 + 12 * (said.get("p") == "PM")
+            year = int(said["Y"]) if "Y" in said else 2000 + int(said["y"]) if "y" in said else year
+            second = 59 if said.get("S") == "60" else int(said.get("S", 0))
+            naive = datetime(year, month, day, hour, int(said.get("M", 0)), second)
+            offset = (said.get("z") or ("Z" if said.get("Z") in ("UTC", "GMT") else "")).replace("Z", "+0000")
+            if not offset:
+                return epoch(naive, zone, fold)
+            ahead = timedelta(hours=int(offset[:3]), minutes=int(offset[0] + offset[-2:]))
+            return epoch(naive - ahead, timezone.utc)
+        return None
 
     def write(self, moment: datetime) -> str:
         """Write an aware time, to the second."""
         zone = moment.strftime("%z")
         own = {"%:z": f"{zone[:3]}:{zone[3:5]}", "%f": self._no_fraction, "%?f": ""}
-        return moment.strftime(_DIRECTIVE.sub(lambda match: own.get(match[0], match[0]), self.directives))
-
-
-def _offset(text: str) -> timedelta:
-    """Read an offset from UTC such as Z, +0200 or -07:00."""
-    if text == "Z":
-        return timedelta(0)
-    size = timedelta(hours=int(text[1:3]), minutes=int(text[-2:]))
-    return -size if text[0] == "-" else size
+        return moment.strftime("".join(own.get(part, part) for part in self._parts))
 
 
 def epoch(naive: datetime, zone: Optional[tzinfo], fold: int = 0) -> int:
@@ -565,9 +526,7 @@ _KNOWN_FORMS = (
     "%b %e %H:%M:%S%?f",
     "%a %Y-%m-%d %H:%M:%S%?f %Z",
 )
-_SHORTEST_STAMP = len("Jan  2 15:04:05")
-# A stamp this many seconds before the one before it, in an hour that comes twice, is of the second pass.
-_STEP_BACK = 5
+_STEP_BACK = 5  # a stamp so many seconds before the last one, in an hour that comes twice, is of the second pass
 _STAMPS_REMEMBERED = 16384
 # Stamps with a fraction, as syslog and ISO 8601 have it, are remembered without it.
 _FRACTION = re.compile(rb"\A((?:[A-Z]|[0-9-]{8,10}T).*:[0-9]{2})[.,][0-9]{1,9}")
@@ -581,20 +540,18 @@ class Clock(dict[bytes, int]):
     """
 
     def __init__(self, form: TimeFormat, zone: Optional[tzinfo]) -> None:
-        self.form, self.zone, self.written = form, zone, 0
-        self._yearless = False
+        self.form, self.zone = form, zone
+        self.written, self._year = 0, local(0, zone).year
         self._forms = (form, *map(TimeFormat, _KNOWN_FORMS))
         self._minutes: dict[bytes, int] = {}
-        self._second_pass: dict[bytes, int] = {}
-        self._no_times: set[bytes] = set()
-        self._repeats: dict[tuple[int, int], bool] = {}
+        self._readings: dict[tuple[bytes, int], Optional[int]] = {}  # by stamp and fold
 
     def __missing__(self, stamp: bytes) -> int:
         second = _FRACTION.sub(rb"\1", stamp)
         known = self.find(second) if second != stamp else None
         if known is not None:
             return known
-        if len(self) + len(self._second_pass) + len(self._no_times) > _STAMPS_REMEMBERED:
+        if len(self) + len(self._readings) > _STAMPS_REMEMBERED:
             self.forget()
         # The seconds of a minute need no second look at the form, which nearly always ends with them.
         minute, seconds = stamp[:-2], stamp[-2:]
@@ -616,34 +573,34 @@ class Clock(dict[bytes, int]):
             return None
 
     def forget(self) -> None:
-        """Forget the stamps: they are too many, or another year begins to hold."""
-        for remembered in (self, self._minutes, self._second_pass, self._no_times, self._repeats):
+        """Forget the stamps: they are too many, or another year may begin to hold."""
+        for remembered in (self, self._minutes, self._readings):
             remembered.clear()
 
     def _read(self, stamp: bytes, fold: int) -> int:
-        if stamp not in self._no_times:
-            for form in self._forms if len(stamp) >= _SHORTEST_STAMP else self._forms[:1]:
-                with contextlib.suppress(ValueError, KeyError, OverflowError):
-                    instant = self._instant(form, stamp.decode("ascii"), fold)
-                    if instant is not None and 0 < instant < LAST_INSTANT:  # there was no server before 1970
-                        return instant
-            self._no_times.add(stamp)
-        raise KeyError(stamp)
+        """Read a stamp by the first form that it has; KeyError if it is no time."""
+        key = stamp, fold
+        if key not in self._readings:
+            found = (self._read_by(form, stamp, fold) for form in self._forms)
+            self._readings[key] = next(filter(None, found), None)
+        instant = self._readings[key]
+        if instant is None:
+            raise KeyError(stamp)
+        return instant
 
-    def _instant(self, form: TimeFormat, stamp: str, fold: int) -> Optional[int]:
-        year = 0 if form.has_year else local(self.written, self.zone).year
-        instant = form.read(stamp, self.zone, year, fold)
-        if instant is None or form.has_year:
-            return instant
-        self._yearless = True
-        return instant if instant <= self.written + DAY else form.read(stamp, self.zone, year - 1, fold)
+    def _read_by(self, form: TimeFormat, stamp: bytes, fold: int) -> Optional[int]:
+        text = stamp.decode("ascii", "replace")
+        instant = form.read(text, self.zone, self._year, fold)
+        if instant and instant > self.written + DAY and not form.has_year:
+            instant = form.read(text, self.zone, self._year - 1, fold)
+        return instant if instant and 0 < instant < LAST_INSTANT else None  # there was no server before 1970
 
     def set_file(self, written: int) -> None:
         """Go on with a file that was last written to at an instant."""
         if written != self.written:
             self.written = written
-            if self._yearless:
-                self.forget()
+            self._year = local(max(0, min(written, LAST_INSTANT)), self.zone).year
+            self.forget()
 
     def in_order(self, stamp: bytes, last: int) -> int:
         """Return the instant of a stamp that follows the instant `last` in the log; KeyError if it is no time.
@@ -651,22 +608,20 @@ class Clock(dict[bytes, int]):
         The log bears no mark of the repeated hour: a stamp well before the one before it is of the second pass.
         """
         instant = self[stamp]
-        if instant >= last - _STEP_BACK:
-            return instant
-        if stamp not in self._second_pass:
-            self._second_pass[stamp] = max(instant, self._read(stamp, 1))
-        return self._second_pass[stamp]
+        return instant if instant >= last - _STEP_BACK else max(instant, self._read(stamp, 1))
 
     def repeats(self, low: int, high: int) -> bool:
         """Return whether local time repeats an hour near two instants, so that the order of lines counts."""
-        low, high = low // 900 * 900 - 2 * HOUR, high // 900 * 900 + 2 * HOUR + 900
-        if high - low > 400 * DAY:  # no stretch of log is that long; but anybody can forge a stamp
-            return True
-        if (low, high) not in self._repeats:
-            instants = [*range(low, high, DAY), high]
-            offsets = [local(instant, self.zone).utcoffset() or timedelta(0) for instant in instants]
-            self._repeats[low, high] = any(later < earlier for earlier, later in zip(offsets, offsets[1:]))
-        return self._repeats[low, high]
+        return _is_set_back(self.zone, low // 900 * 900 - 2 * HOUR, high // 900 * 900 + 2 * HOUR + 900)
+
+
+@functools.lru_cache(4096)
+def _is_set_back(zone: Optional[tzinfo], low: int, high: int) -> bool:
+    """Return whether local time is set back between two instants."""
+    if high - low > 400 * DAY:  # no stretch of log is that long; but anybody can forge a stamp
+        return True
+    offsets = [local(instant, zone).utcoffset() or timedelta(0) for instant in (*range(low, high, DAY), high)]
+    return any(later < earlier for earlier, later in zip(offsets, offsets[1:]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -706,6 +661,11 @@ _NAMING_OPERATION = re.compile(
 )
 _QUERY_END = re.compile(rb"',[0-9]+(?:,(?:[^0-9,'][^,']*)?)?\r?$")
 _PORT = re.compile(rb"\[([^\]]*)\](?::[0-9]*)?|([^:]+):[0-9]+|(.+):(?:[0-9]{5}|unavailable)", re.DOTALL)
+# As nearly all records are, so that they are read quickly.
+_PLAIN_LINE = re.compile(
+    rb"([^,]*),([^,]*),([^,\0]*),([^, \0]*),([1-9][0-9]{0,9}),0,"
+    rb"(CONNECT|FAILED_CONNECT|DISCONNECT),[^,]*,[^,'`]*,([0-9]+)(?:,(?:[^0-9,'][^,']*)?)?"
+)
 # The heads of syslog: <PRI>, RFC 5424's version, a stamp, the host, ident; then server_audit_syslog_info, a blank and
 # the record.
 _SYSLOG = re.compile(
@@ -715,11 +675,12 @@ _SYSLOG = re.compile(
     rb" (?P<rest>.*)",
     re.DOTALL,
 )
-_SERVER_WORD = re.compile(rb" (?P<server>[^ ,]+),", re.DOTALL)
-# What stands before a record that another program has wrapped: the last blank, bar, bracket or colon before its stamp.
-_WRAPPED = re.compile(rb"(?P<head>.*?[A-Za-z].*?[ |\]:])(?P<stamp>[0-9]{8}[ T][0-9:]{8}[^, ]*)", re.DOTALL)
+# What stands before a record that another program has wrapped, up to a blank, bar, bracket or colon.
+_WRAPPED = re.compile(rb"[^,A-Za-z]*[A-Za-z][^,]*?[ |\]:](?=[0-9]{8}[ T][0-9:]{8}[^, ]*,)")
 # One may begin within another that is torn.
 _INNER_STAMP = re.compile(rb"(?=([0-9]{4}-?[0-9]{2}-?[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}[^,]{0,20}),)[0-9]")
+_BROKEN_OFF = b",,0"  # what the shortest record of a login lacks that breaks off behind the mark
+_READINGS = 64  # so many inner stamps of a damaged line are tried, from its end
 
 
 class Line(NamedTuple):
@@ -771,59 +732,44 @@ def read_line(line: bytes, clock: Clock) -> Optional[Line]:
         return Line(stamp, server, user, host, int(number), operation, int(code))
     line = line.strip(b"\0\r").rstrip(b" ")
     end = _END.search(line, max(0, len(line) - 100))
-    match = (
-        _OPERATION.match(line, 0, end.start())
-        if end
-        else _NAMING_OPERATION.match(line)
-        if b"`,0" in line[-50:]
-        else None
-    )
+    if end:
+        match = _OPERATION.match(line, 0, end.start())
+    else:
+        match = _NAMING_OPERATION.match(line) if b"`,0" in line[-50:] else None
     if not match:
         return None
-    head = _read_head(line[: max(0, match.start("host") - 1)], clock)
-    user, host, operation = head.user, without_port(match["host"]), match["operation"]
+    stamp, server, user, ident = _read_head(line[: max(0, match.start("host") - 1)], clock)
+    host, operation = without_port(match["host"]), match["operation"]
     if operation in (b"PROXY_CONNECT", b"CHANGE_USER"):
         user, host = match["user"], host if match["row"] is None else match["row"]
-    stamp = None if b"\0" in user + host else head.stamp
+    stamp = None if b"\0" in user + host else stamp
     code = int(end["code"]) if end else 0
-    return Line(stamp, head.server, user, host, int(match["id"]) % (1 << 32), operation, code, head.ident)
+    return Line(stamp, server, user, host, int(match["id"]) % (1 << 32), operation, code, ident)
 
 
-# As nearly all are, so that they are read quickly.
-_PLAIN_LINE = re.compile(
-    rb"([^,]*),([^,]*),([^,\0]*),([^, \0]*),([1-9][0-9]{0,9}),0,"
-    rb"(CONNECT|FAILED_CONNECT|DISCONNECT),[^,]*,[^,'`]*,([0-9]+)(?:,(?:[^0-9,'][^,']*)?)?"
-)
-
-
-class _Head(NamedTuple):
-    stamp: Optional[bytes]
-    server: bytes
-    user: bytes
-    ident: bytes = b""
-
-
-def _read_head(text: bytes, clock: Clock) -> _Head:
-    """Read what stands before the host and id of a record; a stamp of None tells that it is a piece of one."""
+def _read_head(text: bytes, clock: Clock) -> tuple[Optional[bytes], bytes, bytes, bytes]:
+    """Return stamp, server, user and ident before the host and id of a record; a stamp of None tells of a piece."""
     text = text.lstrip(b" \0")
     text = text[3:] if text.startswith(b"\xef\xbb\xbf") else text
-    commas = clock.form.text.count(",")
-    fields = text.split(b",", 2 + commas)
-    stamp = b",".join(fields[: 1 + commas])
-    if len(fields) == 3 + commas and clock.find(stamp) is not None:
-        return _Head(None, b"", text) if _is_glued(text, clock) else _Head(stamp, *fields[1 + commas :])
-    fields = text.split(b",", 2)
-    wrapped = _WRAPPED.fullmatch(fields[0])
-    if wrapped and len(fields) == 3 and clock.find(wrapped["stamp"]) is not None:
-        glued = _is_glued(text[wrapped.start("stamp") :], clock)
-        return _Head(None, b"", text) if glued else _Head(wrapped["stamp"], fields[1], fields[2], b"wrapped")
+    places = [(0, clock.form.text.count(","))]  # of a stamp, and how many commas it may hold
+    wrapped = _WRAPPED.match(text)
+    places += [(wrapped.end(), 0)] if wrapped else []
+    for start, commas in places:
+        fields = text[start:].split(b",", 2 + commas)
+        stamp = b",".join(fields[: 1 + commas])
+        if len(fields) == 3 + commas and clock.find(stamp) is not None:
+            if _is_glued(text[start:], clock):
+                return None, b"", text, b""
+            return stamp, fields[-2], fields[-1], b"wrapped" if start else b""
     syslog = _SYSLOG.fullmatch(text)
-    if syslog and clock.find(syslog["stamp"]) is not None:
-        rest = syslog["rest"]
-        found = _server_in(rest)
-        if found:
-            return _Head(syslog["stamp"], found["server"], rest[found.end() :], _ident_in(rest[: found.start()]))
-    return _Head(None, b"", text)
+    found = _server_in(syslog["rest"]) if syslog and clock.find(syslog["stamp"]) is not None else None
+    if syslog and found:
+        # The identifier is the word before a colon, else the word behind the host (RFC 5424).
+        words = found.string[: found.start()].split()
+        marked = [word for word in words if word.endswith(b":")] or words[1:2] or words[:1] or [b""]
+        ident = re.sub(rb"(?:\[[0-9]*\])?:?\Z", b"", marked[0])
+        return syslog["stamp"], found["server"], found.string[found.end() :], ident
+    return None, b"", text, b""
 
 
 def _is_glued(text: bytes, clock: Clock) -> bool:
@@ -838,14 +784,7 @@ def _server_in(rest: bytes) -> "Optional[re.Match[bytes]]":
     """Find the server host behind a syslog head: by the head's own host, else the first word before a comma."""
     short = rest.partition(b" ")[0].partition(b".")[0]
     own = rb" (?P<server>%b(?:\.[^ ,]*)?)," % re.escape(short)
-    return (re.search(own, rest) if short else None) or _SERVER_WORD.search(rest)
-
-
-def _ident_in(text: bytes) -> bytes:
-    """Return the identifier in a syslog head: the word before a colon, else the word behind the host (RFC 5424)."""
-    words = text.split()
-    marked = [word for word in words if word.endswith(b":")] or words[1:2] or words[:1]
-    return re.sub(rb"(?:\[[0-9]*\])?:?\Z", b"", marked[0]) if marked else b""
+    return (re.search(own, rest) if short else None) or re.search(rb" (?P<server>[^ ,]+),", rest)
 
 
 # These refusals came only with the right password, by every method of authentication tried on MariaDB 10.5, 10.11 and
@@ -859,40 +798,28 @@ def kind_of(name: bytes, code: bytes) -> str:
     return PASSWORD_WAS_RIGHT.get(code, "line") if not name.startswith(b",") else "line"
 
 
-class Torn(NamedTuple):
-    """A login that a damaged line may tell of: it is not believed."""
+def read_torn(line: bytes, clock: Clock) -> dict[bytes, int]:
+    """Return names and instants of the logins that a damaged line may tell of; they are not believed.
 
-    name: bytes
-    instant: int
-
-
-def read_torn(line: bytes, clock: Clock) -> list[Torn]:
-    """Return the logins that a damaged line may tell of: glued to a torn record, torn off, or broken off."""
+    They are glued to a torn record, torn off, or broken off.
+    """
     line = line.strip(b"\0\r")
     inner = [match.start() for match in _INNER_STAMP.finditer(line, 1)][-_READINGS:]
     found: dict[bytes, int] = {}
     for text in (line, line + _BROKEN_OFF, *(line[:end] + _BROKEN_OFF for end in inner[-1:])):
         glued = (_torn_login(text[start:], clock) for start in reversed(inner) if start < len(text))
-        for torn in (_torn_login(text, clock), next(filter(None, glued), None)):
-            if torn:
-                found[torn.name] = torn.instant
-    return [Torn(*item) for item in found.items()]
+        found.update(filter(None, (_torn_login(text, clock), next(filter(None, glued), None))))
+    return found
 
 
-# What the shortest record of a login that breaks off behind the mark lacks.
-_BROKEN_OFF = b",,0"
-# So many inner stamps of a damaged line are tried, from its end.
-_READINGS = 64
-
-
-def _torn_login(text: bytes, clock: Clock) -> Optional[Torn]:
+def _torn_login(text: bytes, clock: Clock) -> Optional[tuple[bytes, int]]:
     end = _END.search(text, max(0, len(text) - 100))
     match = _OPERATION.match(text, 0, end.start()) if end else None
     if not match or match["operation"] != b"CONNECT" or b"\0" in text:
         return None
     fields = text[: max(0, match.start("host") - 1)].split(b",", 2)
     instant = clock.find(fields[0])
-    return Torn(fields[2] + b"," + without_port(match["host"]), instant) if instant and len(fields) == 3 else None
+    return (fields[2] + b"," + without_port(match["host"]), instant) if instant and len(fields) == 3 else None
 
 
 def is_record(line: bytes, clock: Clock) -> bool:
@@ -901,19 +828,14 @@ def is_record(line: bytes, clock: Clock) -> bool:
     if read or (LOGIN_MARK in line and not _QUERY_END.search(line, max(0, len(line) - 100))):
         return read is not None and read.stamp is not None
     fields = line.split(b",", 7)
-    return (
-        len(fields) == 8
-        and fields[4].isdigit()
-        and fields[5].isdigit()
-        and clock.find(fields[0].strip(b" \0")) is not None
-    )
+    numbers = len(fields) == 8 and fields[4].isdigit() and fields[5].isdigit()
+    return numbers and clock.find(fields[0].strip(b" \0")) is not None
 
 
 def is_plain_query(text: bytes) -> bool:
     """Return whether a line is the record of a query, and nothing is glued to it."""
-    return (
-        _QUERY_END.search(text, max(0, len(text) - 100)) is not None and LOGIN_MARK not in text.partition(b",QUERY,")[0]
-    )
+    ends = _QUERY_END.search(text, max(0, len(text) - 100)) is not None
+    return ends and LOGIN_MARK not in text.partition(b",QUERY,")[0]
 
 
 def decoded(name: bytes) -> str:
@@ -954,17 +876,13 @@ def plain_record(width: int, glue: bytes, *, ports: bool) -> "re.Pattern[bytes]"
 # nowhere is a gap.  When in doubt, read: the facts are the first and the last instant of each name, so reading a
 # record twice changes nothing.
 
-# Bytes kept of a file's start, and of those before a position, to know the file again.
-FINGERPRINT = 256
-# No fault: a rotation, or somebody else, removed a file between the look and the reading.
-VANISHED = "it was removed before it was read"
-# So often a file is looked for at most, as a rotation may hide it meanwhile.
-LOOKS = 20
-# What opens a compressed file.
-COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": "compression.zstd"}
+FINGERPRINT = 256  # bytes kept of a file's start, and of those before a position, to know the file again
+VANISHED = "it was removed before it was read"  # no fault: a rotation may do it between the look and the reading
+LOOKS = 20  # so often a file is looked for at most, as a rotation may hide it meanwhile
 JOURNAL = "journal:"
-# Seconds by which a new file must be older than what was read: less is an hour of daylight saving, or a clock that
-# was set.
+# The modules that open compressed files; each is loaded only where it is needed.
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".zst": "compression.zstd"}
+# Seconds by which a new file must be older than what was read: less is an hour of daylight saving, or a set clock.
 OLDER = 2 * HOUR
 
 Say = Callable[[str, str], None]
@@ -1045,36 +963,20 @@ class LogFile:
         return found._replace(head=self.head[: self.read_to], live=self.live and self.read_to > 0)
 
 
-class _Plain:
-    """A plain log, opened; the page cache is left as it was found."""
+class _Raw(io.FileIO):
+    """A file as it stands on the disk; the page cache is left as it was found."""
 
-    def __init__(self, raw: IO[bytes], start: int) -> None:
-        self.raw, self.position = raw, start
-
-    def read(self, size: int) -> bytes:
+    def read(self, size: Optional[int] = -1) -> bytes:
         """Return up to `size` bytes; fewer only at the end."""
-        number = self.raw.fileno()
-        cold = _is_cold(number, self.position)
-        data = os.pread(number, size, self.position)
+        number, at, cold = self.fileno(), self.tell(), False
+        try:
+            os.preadv(number, [bytearray(1)], at, os.RWF_NOWAIT)
+        except OSError as error:  # not every file system can say whether a page is in the cache
+            cold = error.errno == errno.EAGAIN
+        data = super().read(size)
         if cold:
-            os.posix_fadvise(number, self.position, len(data), os.POSIX_FADV_DONTNEED)
-        self.position += len(data)
+            os.posix_fadvise(number, at, len(data), os.POSIX_FADV_DONTNEED)
         return data
-
-    def close(self) -> None:
-        """Close the file."""
-        self.raw.close()
-
-
-def _is_cold(number: int, offset: int) -> bool:
-    """Return whether the page at `offset` is not in the page cache, where the file system can say it."""
-    try:
-        os.preadv(number, [bytearray(1)], offset, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def open_file(file: LogFile, start: int) -> Any:
@@ -1082,9 +984,16 @@ def open_file(file: LogFile, start: int) -> Any:
     if file.path == JOURNAL:
         return _Journal(file)
     raw = _open_raw(file)
+    suffix = os.path.splitext(file.path)[1]
     if not file.compressed:
-        return _Plain(raw, start)
-    stream = _decompressed(file.path, raw)
+        raw.seek(start)
+        return raw
+    if suffix != ".zst" or sys.version_info >= (3, 14):
+        stream = importlib.import_module(COMPRESSIONS[suffix]).open(raw)
+    elif shutil.which("zstd"):
+        stream = _Piped(["zstd", "-dcq"], raw)
+    else:
+        raise OSError(errno.ENOTSUP, "it takes Python 3.14 or the program zstd to read it")
     while start > 0:
         skipped = len(stream.read(min(CHUNK, start)))
         if not skipped:
@@ -1093,14 +1002,14 @@ def open_file(file: LogFile, start: int) -> Any:
     return stream
 
 
-def _open_raw(file: LogFile) -> IO[bytes]:
+def _open_raw(file: LogFile) -> _Raw:
     """Open the very file that was found, though a rotation may have renamed it since."""
     folder = os.path.dirname(file.path) or "."
     for _ in range(LOOKS):
         others = (entry.path for entry in os.scandir(folder) if entry.inode() == file.inode)
         for path in itertools.chain([file.path], others):
             with contextlib.suppress(FileNotFoundError, PermissionError):
-                raw = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
+                raw = _Raw(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
                 status = os.stat(raw.fileno())
                 if (status.st_dev, status.st_ino) == (file.device, file.inode):
                     return raw
@@ -1108,22 +1017,10 @@ def _open_raw(file: LogFile) -> IO[bytes]:
     raise FileNotFoundError(errno.ENOENT, VANISHED)
 
 
-def _decompressed(path: str, raw: IO[bytes]) -> Any:
-    """Return a compressed file's text as a stream; a module is loaded only where it is needed."""
-    suffix = os.path.splitext(path)[1]
-    if suffix != ".zst" or sys.version_info >= (3, 14):
-        return importlib.import_module(COMPRESSIONS[suffix]).open(raw)
-    program = shutil.which("zstd")
-    if not program:
-        raise OSError(errno.ENOTSUP, "it takes Python 3.14 or the program zstd to read it")
-    return _Piped([program, "-dcq"], raw)
-
-
 class _Piped:
     """The output of a program as a stream; it raises OSError where the program fails."""
 
-    def __init__(self, command: Sequence[str], source: Optional[IO[bytes]] = None) -> None:
-        self.name = os.path.basename(command[0])
+    def __init__(self, command: Sequence[str], source: Optional[_Raw] = None) -> None:
         # Its errors are few; a pipe that nobody reads would hold no more than these.
         self.process: Any = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -1132,7 +1029,7 @@ class _Piped:
         data: bytes = self.process.stdout.read(size)
         if not data and self.process.wait():
             said = visible(self.process.stderr.read(200).strip())
-            raise OSError(errno.EIO, said or f"{self.name} ended with {self.process.returncode}")
+            raise OSError(errno.EIO, said or f"{self.process.args[0]} ended with {self.process.returncode}")
         return data
 
     def close(self) -> None:
@@ -1189,15 +1086,15 @@ def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]
     """
     files: dict[tuple[int, int], LogFile] = {}
     troubles: dict[str, str] = {}
-    names_seen: list[tuple[int, str]] = []
+    before: dict[tuple[int, int], str] = {}
     for _ in range(LOOKS):
         seen = _look(path, name, troubles)
-        for file in seen:
-            files.setdefault((file.device, file.inode), file).path = file.path
-        names = [(file.inode, file.path) for file in seen]
-        if names == names_seen:
+        for identity, file in seen.items():
+            files.setdefault(identity, file).path = file.path
+        paths = {identity: file.path for identity, file in seen.items()}
+        if paths == before:
             break
-        names_seen = names
+        before = paths
     for found, trouble in troubles.items():
         if trouble:
             say("ERROR", f"{found}: {trouble}: the log was not read: grant this user read access")
@@ -1209,8 +1106,8 @@ def find_files(path: str, name: str, say: Say) -> tuple[list[LogFile], list[str]
     return list(files.values()), unreadable
 
 
-def _look(path: str, name: str, troubles: dict[str, str]) -> list[LogFile]:
-    """Return the files of the logs as they are named now; `troubles` gets the paths of others, and why."""
+def _look(path: str, name: str, troubles: dict[str, str]) -> dict[tuple[int, int], LogFile]:
+    """Return the files of the logs as they are named now; `troubles` gets the other paths, and why ("": no file)."""
     seen: dict[tuple[int, int], LogFile] = {}
     for log, found in _candidates(path, name):
         try:
@@ -1225,7 +1122,7 @@ def _look(path: str, name: str, troubles: dict[str, str]) -> list[LogFile]:
             continue
         except OSError as error:
             troubles[found] = str(error.strerror)
-    return [*seen.values()]
+    return seen
 
 
 # Rotations: .1 .01 .001 -20261122 _20261122 -20261122-1763800000 -2026112210, and logrotate's `extension`, before .log.
@@ -1237,6 +1134,8 @@ _SURE_ROTATION = re.compile(
     r"(?:(?:\.[0-9]{1,3}|[-_.][0-9]{8}(?:[0-9]{2})?(?:-[0-9]{2,10})?|-[0-9]{10})(?=\.|\Z))?(\.log)?"
     rf"{_COMPRESSION}\Z"
 )
+# The number of a rotation is no date behind a dot.
+_ROTATION_NUMBER = re.compile(rf"\.([0-9]{{1,4}})(?:\.log)?{_COMPRESSION}$")
 
 
 def _candidates(path: str, name: str) -> list[tuple[str, str]]:
@@ -1272,22 +1171,14 @@ def plan(files: list[LogFile], unreadable: list[str], known: list[Known], clock:
     """Decide what to read of each file."""
     by_inode = {(k.device, k.inode): k for k in known}
     for file in files:
-        k = by_inode.get((file.device, file.inode))
-        if k and (k.stored_size, k.modified) == (file.stored_size, file.modified):
-            file.known, file.unchanged = k, True
-            file.head, file.first, file.last, file.age = k.head, k.first, k.last, k.first
-        else:
-            _look_at_start(file, clock)
-    files = sorted(_without_copies(files), key=_by_age)
+        _look_at_start(file, by_inode.get((file.device, file.inode)), clock)
+    # From the oldest to the newest: by the first record, else by the number of the rotation.
+    files = _without_copies(files)
+    files.sort(key=lambda f: (f.modified // 10**9 if f.age is None else f.age, -_rotation_number(f.path)))
     for of_one_log in by_log(files).values():
         _mark_live(of_one_log)
     for file in files:
-        if not file.unchanged and not file.broken:
-            file.known = _continued(file, known)
-        try:
-            _bound(file)
-        except OSError as error:
-            file.broken, file.end = describe(error), file.start
+        _set_bounds(file, known)
     _keep_log_of_moved(files)
     for file in files:
         file.put_back = file.is_new and not file.known and _was_read(file, known)
@@ -1314,8 +1205,12 @@ def _was_read(file: LogFile, known: list[Known]) -> bool:
     return older or any(len(k.head) > 20 and file.head.startswith(k.head) for k in known)
 
 
-def _look_at_start(file: LogFile, clock: Clock) -> None:
-    """Read the first bytes of a file and the instant of its first record."""
+def _look_at_start(file: LogFile, k: Optional[Known], clock: Clock) -> None:
+    """Find the first bytes of a file and the instant of its first record: those of before, if it has not changed."""
+    if k and (k.stored_size, k.modified) == (file.stored_size, file.modified):
+        file.known, file.unchanged = k, True
+        file.head, file.first, file.last, file.age = k.head, k.first, k.last, k.first
+        return
     try:
         start = file.text(0, LONGEST_RECORD)
     except Exception as error:  # each compression has errors of its own
@@ -1342,7 +1237,7 @@ def describe(error: Exception) -> str:
 def _instant_of(line: bytes, clock: Clock) -> Optional[int]:
     """Return the instant of the stamp with which a line begins, if it does."""
     instant = clock.find(b",".join(line.split(b",")[: 1 + clock.form.text.count(",")]))
-    return clock.find(_read_head(line[:LONGEST_RECORD] + b",,", clock).stamp or b"") if instant is None else instant
+    return clock.find(_read_head(line[:LONGEST_RECORD] + b",,", clock)[0] or b"") if instant is None else instant
 
 
 def _without_copies(files: list[LogFile]) -> list[LogFile]:
@@ -1367,19 +1262,10 @@ def _is_copy(file: LogFile, other: LogFile) -> bool:
     return False
 
 
-# Not a date behind a dot.
-_ROTATION_NUMBER = re.compile(rf"\.([0-9]{{1,4}})(?:\.log)?{_COMPRESSION}$")
-
-
 def _rotation_number(path: str) -> int:
     """Return the number of a rotation; 0 for a log itself, and for other names."""
     number = _ROTATION_NUMBER.search(path)
     return int(number[1]) if number else 0
-
-
-def _by_age(file: LogFile) -> tuple[int, int]:
-    """Sort files from the oldest to the newest: by the first record, else by the number of the rotation."""
-    return file.modified // 10**9 if file.age is None else file.age, -_rotation_number(file.path)
 
 
 def _mark_live(files: list[LogFile]) -> None:
@@ -1388,6 +1274,21 @@ def _mark_live(files: list[LogFile]) -> None:
     if written:
         written[-1].live = True
         max(written, key=lambda file: file.modified).live = True
+
+
+def _set_bounds(file: LogFile, known: list[Known]) -> None:
+    """Find the known file that this one continues, and so from where to where to read: a live one to its last line."""
+    if not file.unchanged and not file.broken:
+        file.known = _continued(file, known)
+    if file.known:
+        file.before = file.known.before
+        file.start = file.read_to = file.end = file.known.read_to
+    if file.unchanged or file.broken:
+        return
+    try:
+        file.end = sys.maxsize if file.compressed else _last_line_end(file) if file.live else file.stored_size
+    except OSError as error:
+        file.broken = describe(error)
 
 
 def _continued(file: LogFile, known: list[Known]) -> Optional[Known]:
@@ -1410,20 +1311,6 @@ def _keep_log_of_moved(files: list[LogFile]) -> None:
         file.log = moved.get(file.log, file.log)
 
 
-def _bound(file: LogFile) -> None:
-    """Set from where to where a file is read: a live one to its last whole line."""
-    file.start = file.read_to = file.known.read_to if file.known else 0
-    file.before = file.known.before if file.known else b""
-    if file.unchanged or file.broken:
-        file.end = file.start
-    elif file.compressed:
-        file.end = sys.maxsize
-    elif file.live:
-        file.end = max(file.start, _last_line_end(file))
-    else:
-        file.end = file.stored_size
-
-
 def _last_line_end(file: LogFile) -> int:
     """Return where the last whole line of a plain file ends."""
     position = file.stored_size
@@ -1441,10 +1328,11 @@ def _missing_rotations(files: list[LogFile]) -> Iterator[Gap]:
     numbered = {_rotation_number(file.path): file for file in files}
     numbered.pop(0, None)
     for number, file in numbered.items():
-        k, lost = file.known, [n for n in range(1, number) if n not in numbered]
-        if k and k.live and k.last is not None and lost and not file.unchanged:
-            if _come_back(file.log, lost):  # a rotation has hidden them just now: the next run reads them
-                continue
+        k = file.known
+        if not k or not k.live or k.last is None or file.unchanged:
+            continue
+        lost = [n for n in range(1, number) if n not in numbered]
+        if lost and not _come_back(file.log, lost):  # if a rotation has hidden them just now, the next run reads them
             newer = [f for n, f in numbered.items() if n < lost[0]] + [f for f in files if f.path == f.log]
             ended = min((f.first for f in newer if f.first is not None), default=int(time.time()))
             yield Gap(k.last, max(ended, k.last), f"{file.log}.{lost[-1]} is missing: it was not read")
@@ -1452,10 +1340,8 @@ def _missing_rotations(files: list[LogFile]) -> Iterator[Gap]:
 
 def _come_back(log: str, numbers: list[int]) -> bool:
     """Return whether there are rotations with these numbers, at once or in a moment."""
-    there: set[int] = set()
     for _ in range(LOOKS):
-        there.update(_rotation_number(path) for _, path in _candidates(log, ""))
-        if there.issuperset(numbers):
+        if {_rotation_number(path) for _, path in _candidates(log, "")}.issuperset(numbers):
             return True
         time.sleep(0.01)
     return False
@@ -1465,10 +1351,9 @@ def _not_found(lost: list[Known], files: list[LogFile]) -> Iterator[Gap]:
     """Yield a gap for each lost file that was live, until the first record of the new files, or now."""
     for k in lost:
         if k.live and k.last is not None:
-            firsts = [f.first for f in files if f.log == k.log and f.known is None and f.first is not None]
+            firsts = [file.first or 0 for file in files if file.log == k.log and file.known is None]
             ended = min((first for first in firsts if first >= k.last), default=int(time.time()))
-            reason = f"{k.path} was not found again: what it held after the last run was not read"
-            yield Gap(k.last, ended, reason)
+            yield Gap(k.last, ended, f"{k.path} was not found again: what it held after the last run was not read")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -2338,7 +2223,7 @@ class Ledger:
             return
         torn = read_torn(text, self.clock)
         offset = chunk.offset(max(chunk.text.find(b"\n%b\n" % line), 0))
-        for name, instant in torn:
+        for name, instant in torn.items():
             self.facts.doubt(name, instant, chunk.path, offset, TORN)
         if not torn:
             self.unread_count += 1
@@ -3671,10 +3556,9 @@ def _flag(value: Optional[int]) -> Optional[bool]:
 def _read_instant(text: str, form: TimeFormat, zone: Optional[tzinfo]) -> int:
     """Read a time as the Go program wrote it; 0 if it cannot be read."""
     for known in (form, *map(TimeFormat, ("%Y-%m-%d %H:%M:%S%:z", "%Y-%m-%dT%H:%M:%S%?f%z"))):
-        with contextlib.suppress(ValueError, KeyError):
-            instant = known.read(text, zone, 1970)
-            if instant is not None:
-                return instant
+        instant = known.read(text, zone, 1970)
+        if instant is not None:
+            return instant
     return 0
 
 
@@ -3800,8 +3684,8 @@ class Collector:
         if config.audit_log_path == JOURNAL:
             todo = journal_plan(config.syslog_identifier or "mysql-server_auditing", store.files())
         else:
-            files, unreadable = find_files(config.audit_log_path, config.audit_log_name, self.say)
-            todo = plan(files, unreadable, store.files(), clock)
+            found = find_files(config.audit_log_path, config.audit_log_name, self.say)
+            todo = plan(*found, store.files(), clock)
         passes = [Pass(log, files, self._ledger(log, clock)) for log, files in by_log(todo.files).items()]
         for one in passes:
             store.load_ledger(one.log, one.ledger)
@@ -6416,7 +6300,7 @@ RUN: dict[str, Callable[[Config], Optional[int]]] = {
     "accounts": lambda config: emit(accounts_text(_open(config), config.format)),
     "report": run_report,
     "status": run_status,
-    "grants": lambda config: emit(grants_sql(config.user)),
+    "grants": lambda config: emit(grants_sql(config.user or "conntracker@localhost")),
     "sql": lambda config: emit(select_text(_open(config), config.words[0])),
     "snapshot": lambda config: _open(config).snapshot(config.words[0]),
 }

@@ -147,7 +147,7 @@ def test_options_given_again(tmp_path: Path) -> None:
     path.touch()
     line = f"--config {path} report --exclude a --exclude b,c --days 3 --days 4 --verdict stale --verdict never"
     config = conntracker.configure(conntracker.read_arguments(line.split()))
-    assert (config.exclude, config.days, config.verdict) == (("a", "b", "c"), 4, ("stale", "never"))
+    assert (config.exclude, config.days, config.verdict) == (("a", "b", "c"), 4, ["stale", "never"])
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,9 @@ def test_readme_table_of_options() -> None:
 
 
 def test_the_configuration_holds_every_option() -> None:
-    fields = conntracker.Config._fields
-    assert fields[: len(conntracker.OPTIONS)] == tuple(option.name for option in conntracker.OPTIONS)
+    arguments = conntracker.read_arguments(["--config", str(ROOT / "conntracker.ini-dist")])
+    config = conntracker.configure(arguments)
+    assert [o.name for o in conntracker.OPTIONS if o.default and getattr(config, o.name) is None] == []
 
 
 def test_the_options_of_a_report_are_those_of_the_terms() -> None:
