@@ -1583,6 +1583,12 @@ class Records(NamedTuple):
         """Return the places where a column has nothing."""
         return [*itertools.compress(range(len(column)), map(operator.not_, column))] if None in column else []
 
+    def last_borne(self, count: int) -> list[int]:
+        """Return the last ids that are borne, in the order of the log."""
+        columns = zip(reversed(self.ids), reversed(self.login), reversed(self.code))
+        last = itertools.islice((number for number, login, code in columns if login or code), count)
+        return [*last][::-1]
+
     def insert(self, at: int, *values: Any) -> None:
         """Insert one of them."""
         for column, value in zip(self, values):
@@ -2069,7 +2075,7 @@ class Ledger:
         if len(numbers) < len(borne) or not chunk.numbers.isdisjoint(numbers) or (borne and not run.join_all(numbers)):
             return False
         run.refused.update(borne[len(ids) :])
-        self._last_ids.extend(ids[-LAST:] + borne[-LAST:])
+        self._last_ids.extend(records.last_borne(2 * LAST))
         self.sources[run.server, self.cutter.head_ident] += len(borne)
         self.is_plain |= not self.cutter.head_ident
         self._pass(records.instants[0])
