@@ -675,8 +675,10 @@ _SYSLOG = re.compile(
     rb" (?P<rest>.*)",
     re.DOTALL,
 )
-# What stands before a record that another program has wrapped, up to a blank, bar, bracket or colon.
-_WRAPPED = re.compile(rb"[^,A-Za-z]*[A-Za-z][^,]*?[ |\]:](?=[0-9]{8}[ T][0-9:]{8}[^, ]*,)")
+# What stands before a record that another program has wrapped: a word, then up to a blank, bar, bracket or colon.
+_WRAPPED = re.compile(
+    rb"(?:[^,A-Za-z]|[A-Za-z](?![A-Za-z]))*[A-Za-z]{2}[^,]*?[ |\]:](?=[0-9]{8}[ T][0-9:]{8}[^, ]*,)"
+)
 # One may begin within another that is torn.
 _INNER_STAMP = re.compile(rb"(?=([0-9]{4}-?[0-9]{2}-?[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}[^,]{0,20}),)[0-9]")
 _BROKEN_OFF = b",,0"  # what the shortest record of a login lacks that breaks off behind the mark
@@ -1125,24 +1127,22 @@ def _look(path: str, name: str, troubles: dict[str, str]) -> dict[tuple[int, int
     return seen
 
 
-# Rotations: .1 .01 .001 -20261122 _20261122 -20261122-1763800000 -2026112210, and logrotate's `extension`, before .log.
-_ROTATION = r"(?:[-._][0-9]+){0,3}"
-_COMPRESSION = r"(?:\.(?:gz|bz2|xz|zst))?"
-# What the name of a rotation has behind that of its log.  In a glob a number must look like a rotation's:
-# server_audit-3307.log is another server's log.
-_SURE_ROTATION = re.compile(
-    r"(?:(?:\.[0-9]{1,3}|[-_.][0-9]{8}(?:[0-9]{2})?(?:-[0-9]{2,10})?|-[0-9]{10})(?=\.|\Z))?(\.log)?"
-    rf"{_COMPRESSION}\Z"
+# Rotations: .1 .01 .001 -20261122 _20261122 -2026-11-22 -20261122-1763800000 -2026112210, and logrotate's `extension`,
+# before .log.  Any other number may be another server's: server_audit-3307.log.
+_ROTATION = (
+    r"(?:(?:\.[0-9]{1,3}|[-_.][0-9]{4}-?[0-9]{2}-?[0-9]{2}(?:-?[0-9]{2})?(?:-[0-9]{2,10})?|-[0-9]{10})(?=\.|\Z))?"
 )
+_COMPRESSION = r"(?:\.(?:gz|bz2|xz|zst))?"
+_IN_GLOB = re.compile(rf"{_ROTATION}(\.log)?{_COMPRESSION}\Z")
 # The number of a rotation is no date behind a dot.
-_ROTATION_NUMBER = re.compile(rf"\.([0-9]{{1,4}})(?:\.log)?{_COMPRESSION}$")
+_ROTATION_NUMBER = re.compile(rf"\.([0-9]{{1,3}})(?:\.log)?{_COMPRESSION}$")
 
 
 def _candidates(path: str, name: str) -> list[tuple[str, str]]:
     """Return the paths that may be files of audit logs, each behind the path of its log."""
     if not os.path.isdir(path):
         if not os.path.lexists(path) and glob.has_magic(path):
-            return [(_SURE_ROTATION.sub(r"\1", found), found) for found in sorted(glob.glob(path))]
+            return [(_IN_GLOB.sub(r"\1", found), found) for found in sorted(glob.glob(path))]
         path, name = os.path.split(path)
     try:
         names = os.listdir(path or ".")

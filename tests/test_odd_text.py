@@ -9,6 +9,7 @@ from site_kit import BEGIN
 from site_kit import LOG_NAME
 from site_kit import Pen
 from site_kit import Site
+from site_kit import record
 from site_kit import peak_memory
 from site_kit import record
 
@@ -67,6 +68,17 @@ def test_21_nul_holes_and_torn_records(site: Site, pen: Pen) -> None:
     site.collect()
     assert site.logins() == pen.truth
     assert site.suspects() == {}
+
+
+def test_21_a_torn_stamp_before_a_record_is_no_head_of_another_program(site: Site, pen: Pen) -> None:
+    site.write(pen.sessions(5))
+    known = dict(pen.truth)
+    pen.number += 1
+    site.write(b"2026030Z " + record(pen.instant, (b"odd", b"h"), pen.number))
+    site.write(pen.sessions(3))
+    site.collect()
+    assert site.logins().keys() == known.keys()
+    assert (b"odd", b"h") in site.suspects()
 
 
 def test_21_a_record_glued_to_a_torn_one_is_not_lost(site: Site, pen: Pen) -> None:

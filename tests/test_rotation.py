@@ -129,6 +129,28 @@ def test_05_rotation_while_reading(site: Site, pen: Pen) -> None:
     assert site.gaps() == []
 
 
+def test_06_the_log_of_another_server_beside_it_is_no_rotation(site: Site, pen: Pen) -> None:
+    site.write(pen.sessions(20))
+    site.write(Pen(pen.instant).sessions(20, prefix=b"theirs"), "server_audit-3307.log")
+    site.write(Pen(pen.instant).sessions(20, prefix=b"theirs"), "server_audit.3308.log")
+    site.collect()
+    assert site.logins() == pen.truth
+
+
+@pytest.mark.parametrize("form", ["-2026-11-22", "-20261122", "_20261122", "-2026112210", "-20261122-1763800000", ".1"])
+@pytest.mark.parametrize("where", ["", "*"])
+def test_06_names_of_rotations(site: Site, pen: Pen, form: str, where: str) -> None:
+    place = ("--audit-log-path", str(site.logs / LOG_NAME) + where)
+    site.write(pen.sessions(20))
+    site.collect(*place)
+    os.rename(site.log, f"{site.log}{form}")
+    site.write(pen.sessions(20, prefix=b"new"))
+    site.collect(*place)
+    assert site.logins() == pen.truth
+    assert site.gaps() == []
+    assert site.rows("SELECT DISTINCT log FROM file") == [(str(site.log),)]
+
+
 @pytest.mark.parametrize("width", [2, 3])
 def test_06_zero_padded_suffixes(site: Site, pen: Pen, width: int) -> None:
     for number in range(4):
