@@ -3062,15 +3062,13 @@ class Topology(NamedTuple):
     cluster: str = ""
 
     @classmethod
-    def read(cls, text: str) -> "Topology":
-        """Return what `written` wrote."""
-        sources, running, connected, *others = json.loads(text)
+    def read(cls, meta: Mapping[str, Any]) -> "Topology":
+        """Return it as it was kept, in JSON."""
+        if "topology" not in meta:
+            return cls()
+        sources, running, connected, *others = json.loads(meta["topology"])
         known = None if sources is None else tuple(itertools.starmap(Source, sources))
         return cls(known, running, tuple(connected), *others)
-
-    def written(self) -> str:
-        """Return it as text."""
-        return json.dumps(self)
 
     def seen(self, inventory: "Inventory", now: int) -> "Topology":
         """Return it as an inventory shows it, with what was seen before."""
@@ -3533,25 +3531,17 @@ class Store:
             raise DatabaseError(f"{self.path}: nothing collected yet by this version: run conntracker collect first")
         self.db.execute("BEGIN IMMEDIATE")
         imported: list[tuple[bytes, bytes, bytes]] = []
+        script = f"{SCHEMA}PRAGMA user_version = {SCHEMA_VERSION}"
         if version:
-            self._script(_FROM_VERSION_1)
+            script = _FROM_VERSION_1 + re.sub(r"CREATE (TABLE|VIEW)", r"CREATE \1 IF NOT EXISTS", script)
         elif names:
-            blobs = "CAST(name AS BLOB), CAST(host AS BLOB), CAST(last_seen AS BLOB)"
-            imported = self.db.execute(f"SELECT {blobs} FROM Accounts").fetchall()
-            self.db.execute("DROP TABLE Accounts")
-        self._script(re.sub(r"CREATE (TABLE|VIEW)", r"CREATE \1 IF NOT EXISTS", SCHEMA) if version else SCHEMA)
-        self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            blobs = (f"CAST(coalesce({column}, '') AS BLOB)" for column in ("name", "host", "last_seen"))
+            imported = self.db.execute(f"SELECT {', '.join(blobs)} FROM Accounts").fetchall()
+            script = "DROP TABLE Accounts;\n" + script
+        for statement in script.split(";\n"):  # executescript would commit
+            self.db.execute(statement)
         for name, host, text in imported:
-            self._import(name or b"", host or b"", (text or b"").decode("utf-8", "replace"))
-
-    def _script(self, script: str) -> None:
-        """Run the statements of a script; executescript would commit."""
-        statement = ""
-        for line in script.splitlines(keepends=True):
-            statement += line
-            if sqlite3.complete_statement(statement):
-                self.db.execute(statement)
-                statement = ""
+            self._import(name, host, text.decode("utf-8", "replace"))
 
     def _import(self, name: bytes, host: bytes, text: str) -> None:
         """Take over one row of the Go program, whose mysql|localhost is the time up to which it had read."""
@@ -3575,7 +3565,7 @@ class Store:
                 self.db.execute("BEGIN IMMEDIATE")
             return self.db.executemany(sql, rows).rowcount
 
-    def _replace(self, table: str, rows: Iterable[Sequence[Any]], **of: str) -> None:
+    def replace(self, table: str, rows: Iterable[Sequence[Any]], **of: str) -> None:
         """Put rows in the place of those of a table, or of those with a value in a column."""
         rows = list(rows)
         which = "".join(f" WHERE {column} = ?" for column in of)
@@ -3618,7 +3608,7 @@ class Store:
 
     def put_files(self, files: Iterable[Known]) -> None:
         """Keep where reading goes on."""
-        self._replace("file", ((f.log, os.fsencode(f.path), *f[2:]) for f in files))
+        self.replace("file", ((f.log, os.fsencode(f.path), *f[2:]) for f in files))
 
     def add_gaps(self, gaps: Iterable[tuple[int, int, str]]) -> None:
         """Keep times of which records were lost."""
@@ -3644,45 +3634,39 @@ class Store:
             (log, run, r.number, r.kind, r.instant, r.name, r.server, *r.place, r.reason)
             for run, r in ledger.unsettled()
         )
-        self._replace("recent", rows, log=log)
+        self.replace("recent", rows, log=log)
         sessions = ((log, number, s.name, s.since, int(s.changed)) for number, s in ledger.sessions.open.items())
-        self._replace("session", sessions, log=log)
-        self._replace("counter", [(log, json.dumps(ledger.state()))], log=log)
+        self.replace("session", sessions, log=log)
+        self.replace("counter", [(log, json.dumps(ledger.state()))], log=log)
 
     def add_facts(self, facts: Facts, *, settled: bool = True) -> None:
         """Add what a ledger has found."""
         # In the order of the table, where many go much faster.
-        logins = ((*parted(name), facts.first[name], last) for name, last in sorted(facts.last.items()))
-        self.add_evidence("login", logins, settled=settled)
-        for kind, found in itertools.groupby(sorted(facts.others.items()), lambda item: item[0][0]):
-            self.add_evidence(kind, ((*parted(name), *span) for (_, name), span in found), settled=settled)
-        self.add_suspects((*parted(name), int(settled), *suspect) for name, suspect in facts.suspects.items())
+        logins = (("login", *parted(name), facts.first[name], last) for name, last in sorted(facts.last.items()))
+        others = ((kind, *parted(name), *span) for (kind, name), span in sorted(facts.others.items()))
+        self.add_evidence(itertools.chain(logins, others), settled=settled)
+        suspects = ((*parted(name), int(settled), *suspect) for name, suspect in facts.suspects.items())
+        self._write(_ADD_SUSPECT, suspects)
 
-    def add_evidence(self, kind: str, facts: Iterable[tuple[bytes, bytes, int, int]], *, settled: bool = True) -> None:
-        """Add evidence: user, host, first and last instant."""
-        show: Callable[[int], Optional[str]] = self.show if kind == "login" else lambda _: None
+    def add_evidence(self, facts: Iterable[tuple[str, bytes, bytes, int, int]], *, settled: bool = True) -> None:
+        """Add evidence: kind, user, host, first and last instant."""
+
+        def show(kind: str, instant: int) -> Optional[str]:
+            return self.show(instant) if kind == "login" else None
+
         rows = (
-            (kind, user, host, int(settled), first, last, show(last), _odd_text(user), _odd_text(host))
-            for user, host, first, last in facts
+            (kind, user, host, int(settled), first, last, show(kind, last), _odd_text(user), _odd_text(host))
+            for kind, user, host, first, last in facts
         )
         self._write(_ADD_EVIDENCE, rows)
-
-    def add_suspects(self, rows: Iterable[tuple[bytes, bytes, int, int, str, int, str]]) -> None:
-        """Add suspect logins: user, host, settled, instant, file, offset, reason."""
-        self._write(_ADD_SUSPECT, rows)
 
     def refresh_provisional(self) -> None:
         """Tell by the rows of `recent` what is likely to stand, in place of what the last run said."""
         self._write("DELETE FROM evidence WHERE settled = 0")
         self._write("DELETE FROM suspect WHERE settled = 0")
         facts = Facts()
-        for kind, seen, name, path, offset, reason in self.select(
-            "SELECT kind, seen, name, file, \"offset\", reason FROM recent WHERE kind <> 'line'"
-        ):
-            if reason:
-                facts.doubt(name, seen, path, offset, reason)
-            else:
-                facts.add(kind, name, seen)
+        for _, _, *values in self.select("SELECT * FROM recent"):
+            facts.add_row(_as_row(values))
         self.add_facts(facts, settled=False)
         self._write(_FORGET_OLD_SUSPECTS)
 
@@ -3700,19 +3684,16 @@ class Store:
         A change in the very second of an instant may have come before it, or after it.
         """
         unanswered = until + 1 if answered_since is None else answered_since + 1
-        recent = "SELECT user, host, first_seen, min(last_seen, ?) FROM evidence WHERE kind = 'recent change'"
-        self.add_evidence("change user", self.select(f"{recent} AND first_seen < ?", (until, unanswered)))
-        self._write("DELETE FROM evidence WHERE kind = 'recent change' AND last_seen < ?", [(until,)])
+        recent = "FROM evidence WHERE kind = 'recent change'"
+        kept = f"SELECT 'change user', user, host, first_seen, min(last_seen, ?) {recent} AND first_seen < ?"
+        self.add_evidence(self.select(kept, (until, unanswered)))
+        self._write(f"DELETE {recent} AND last_seen < ?", [(until,)])
 
     # What is watched.
 
     def heartbeats(self) -> list["Heartbeat"]:
         """Return the heartbeats that are kept, in order."""
         return [Heartbeat(*row) for row in self.select("SELECT * FROM heartbeat ORDER BY at, rowid")]
-
-    def put_heartbeats(self, beats: Iterable["Heartbeat"]) -> None:
-        """Replace the heartbeats."""
-        self._replace("heartbeat", beats)
 
     def add_watched(self, began: int, ended: int, proof: str, detail: str) -> None:
         """Keep a time that is proven to be watched."""
@@ -3732,13 +3713,13 @@ class Store:
         for account in inventory.accounts:
             since, locked_since = known.get(account.row, (now, None))
             rows.append((*account[:6], since, now, (locked_since or now) if account.locked else None))
-        self._replace("account", rows)
-        self.add_evidence("open session", ((user, host, now, now) for user, host in inventory.sessions))
+        self.replace("account", rows)
+        self.add_evidence(("open session", user, host, now, now) for user, host in inventory.sessions)
         if inventory.definers is not None:
-            self._replace("definer", ((*row, objects) for row, objects in inventory.definers.items()))
+            self.replace("definer", ((*row, objects) for row, objects in inventory.definers.items()))
             self.set(definers_at=now)
         if inventory.proxies is not None:
-            self._replace("proxy", ((*proxy.account, *proxy.proxied) for proxy in inventory.proxies))
+            self.replace("proxy", ((*proxy.account, *proxy.proxied) for proxy in inventory.proxies))
         if meta.get("skip_name_resolve") not in (None, inventory.settings.get("skip_name_resolve")):
             self.set(skip_name_resolve_since=now)
         own_user, own_host = inventory.own_account or (None, None)
@@ -3749,7 +3730,7 @@ class Store:
             inventory_error="",
             first_inventory=meta.get("first_inventory") or now,
             sessions_complete=int(inventory.sessions_complete),
-            topology=_topology(meta).seen(inventory, now).written(),
+            topology=json.dumps(Topology.read(meta).seen(inventory, now)),
             own_user=own_user,
             own_host=own_host,
         )
@@ -3757,10 +3738,6 @@ class Store:
     def statistics(self) -> dict[bytes, str]:
         """Return the counters of the user statistics, by user name."""
         return dict(self.select("SELECT user, counters FROM statistic"))
-
-    def put_statistics(self, counters: Mapping[bytes, str]) -> None:
-        """Replace them."""
-        self._replace("statistic", counters.items())
 
     def put_accounts_file(self, inventory: Inventory, now: int) -> Inventory:
         """Return a file's accounts with the instant since when each is known; remember those first given now."""
@@ -3792,13 +3769,8 @@ class Store:
             suspects=tuple(itertools.starmap(Suspect, self.select("SELECT user, host, seen FROM suspect"))),
             gaps=tuple(itertools.starmap(Gap, self.select("SELECT began, ended, reason FROM gap ORDER BY began"))),
             watched=tuple(itertools.starmap(Watched, self.select("SELECT * FROM watched ORDER BY began"))),
-            tracking_since=meta.get("tracking_since"),
-            last_record=meta.get("last_record"),
-            first_heartbeat=meta.get("first_heartbeat"),
             pending=len(self.heartbeats()) > 1,
-            last_run=meta.get("last_run"),
-            last_error=meta.get("last_error") or "",
-            unparsed=meta.get("unparsed") or 0,
+            **_known(meta, "tracking_since last_record first_heartbeat last_run last_error unparsed"),
         )
         if accounts_file is not None:
             source, taken_at, accounts, settings, *_ = accounts_file
@@ -3807,31 +3779,26 @@ class Store:
 
     def _with_inventory(self, knowledge: "Knowledge", meta: Mapping[str, Any]) -> "Knowledge":
         accounts = tuple(
-            Account(user, host, bool(is_role), _flag(locked), _flag(expired), plugin, since, locked_since)
-            for user, host, is_role, locked, expired, plugin, since, _, locked_since in self.select(
-                "SELECT * FROM account"
-            )
+            Account._make((user, host, *(None if f is None else bool(f) for f in flags), plugin, since, locked_since))
+            for user, host, *flags, plugin, since, _, locked_since in self.select("SELECT * FROM account")
         )
-        listed = {account.row: account.known_since or 0 for account in accounts}
         definers = {AccountRow(user, host): objects for user, host, objects in self.select("SELECT * FROM definer")}
-        asked, definers_at = meta.get("inventory_at"), meta.get("definers_at")
-        fresh = bool(definers_at) and (asked or 0) - (definers_at or 0) <= FRESH_SECONDS
+        fresh = meta.get("definers_at") and meta["inventory_at"] - meta["definers_at"] <= FRESH_SECONDS
+        first = meta.get("first_inventory") or 0
         return knowledge._replace(
             source="server" if accounts else "none",
             accounts=accounts,
-            appeared={row: since for row, since in listed.items() if since > (meta.get("first_inventory") or 0)},
+            appeared={one.row: one.known_since for one in accounts if one.known_since and one.known_since > first},
             definers=definers if fresh else None,
             proxies=tuple(itertools.starmap(proxy_of, self.select("SELECT * FROM proxy"))),
             settings={
                 key: str(value) for key, value in meta.items() if key in SETTINGS or key.startswith("server_audit_")
             },
-            inventory_at=asked,
-            inventory_error=meta.get("inventory_error") or "",
-            heartbeat_error=meta.get("heartbeat_error") or "",
             sessions_complete=bool(meta.get("sessions_complete")),
-            topology=_topology(meta),
+            topology=Topology.read(meta),
             skip_since=meta.get("skip_name_resolve_since") or 0,
             own_account=None if meta.get("own_user") is None else AccountRow(meta["own_user"], meta["own_host"]),
+            **_known(meta, "inventory_at inventory_error heartbeat_error"),
         )
 
     def snapshot(self, path: str) -> None:
@@ -3845,11 +3812,18 @@ class Store:
 
     def put_verdicts(self, report: "Report") -> None:
         """Replace the verdicts that the views Verdicts and Unused show."""
-        self._replace("verdict", (_verdict_row(item, report) for item in report.accounts))
+        rows = []
+        for item in report.accounts:
+            account = (*item.account.row, item.name, item.verdict, item.removable)
+            times = (item.last_seen, item.first_seen, item.account.known_since)
+            why = (", ".join(item.evidence), "; ".join(item.keep_reasons), "; ".join(item.reasons))
+            rows.append((*account, *times, len(item.client_hosts), *why, report.window_days, report.now))
+        self.replace("verdict", rows)
 
 
-def _topology(meta: Mapping[str, Any]) -> Topology:
-    return Topology.read(meta["topology"]) if "topology" in meta else Topology()
+def _known(meta: Mapping[str, Any], names: str) -> dict[str, Any]:
+    """Return those of some single facts that are known."""
+    return {name: meta[name] for name in names.split() if meta.get(name) is not None}
 
 
 def parted(name: bytes) -> tuple[bytes, bytes]:
@@ -3866,16 +3840,9 @@ def _as_row(values: Sequence[Any]) -> Row:
 
 
 def _odd_text(name: bytes) -> Optional[str]:
-    r"""Return how a name is shown that is not UTF-8, else None."""
-    try:
-        name.decode("utf-8")
-    except UnicodeDecodeError:
-        return decoded(name)
-    return None
-
-
-def _flag(value: Optional[int]) -> Optional[bool]:
-    return None if value is None else bool(value)
+    """Return how a name is shown that is not UTF-8, else None."""
+    text = decoded(name)
+    return None if text.encode() == name else text
 
 
 def _read_instant(text: str, form: TimeFormat, zone: Optional[tzinfo]) -> int:
@@ -3886,24 +3853,6 @@ def _read_instant(text: str, form: TimeFormat, zone: Optional[tzinfo]) -> int:
             if instant is not None:
                 return instant
     return 0
-
-
-def _verdict_row(item: "AccountVerdict", report: "Report") -> tuple[Any, ...]:
-    return (
-        *item.account.row,
-        item.name,
-        item.verdict,
-        item.removable,
-        item.last_seen,
-        item.first_seen,
-        item.account.known_since,
-        len(item.client_hosts),
-        ", ".join(item.evidence),
-        "; ".join(item.keep_reasons),
-        "; ".join(item.reasons),
-        report.window_days,
-        report.now,
-    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -4400,7 +4349,7 @@ class Proof:
         if trouble:
             self.say("WARN", f"nothing is watched: {trouble}")
         elif found:
-            store.put_heartbeats(self._add_beat(found))
+            store.replace("heartbeat", self._add_beat(found))
             found.ledger.lost.clear()
             store.set(first_heartbeat=earlier.get("first_heartbeat") or self.now, doubt="")
         self._keep_statistics()
@@ -4497,7 +4446,7 @@ class Proof:
         """
         store, said, earlier = self.store, self.inventory.statistics, self.earlier
         if said is None:
-            store.put_statistics({})
+            store.replace("statistic", ())
             store.set(statistics_at=None)
             store.resolve_changes(self.now, None)
             return
@@ -4506,10 +4455,10 @@ class Proof:
         whole = whole and all(user in said and not _went_back(counters, said[user]) for user, counters in known.items())
         if since is not None:
             moved = [user for user, counters in said.items() if _moved(known.get(user), counters)]
-            store.add_evidence("user statistics", [(user, b"", since, self.now) for user in moved])
+            store.add_evidence([("user statistics", user, b"", since, self.now) for user in moved])
         whole_since = earlier.get("statistics_since") if whole else None
         store.resolve_changes(self.now, whole_since)
-        store.put_statistics(said)
+        store.replace("statistic", said.items())
         store.set(statistics_at=self.now, statistics_boot=self.boot, statistics_since=whole_since or self.now)
 
 
