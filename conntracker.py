@@ -3610,10 +3610,9 @@ class Store:
         """Keep where reading goes on."""
         self.replace("file", ((f.log, os.fsencode(f.path), *f[2:]) for f in files))
 
-    def add_gaps(self, gaps: Iterable[tuple[int, int, str]]) -> None:
-        """Keep times of which records were lost."""
-        for began, ended, reason in gaps:
-            self._add_time("gap", began, ended, reason=reason)
+    def add_gap(self, began: int, ended: int, reason: str) -> None:
+        """Keep a time of which records were lost."""
+        self._add_time("gap", began, ended, reason=reason)
 
     def load_ledger(self, log: str, ledger: Ledger) -> None:
         """Set a ledger to where the last run left it."""
@@ -3892,13 +3891,6 @@ def _same_start(boot: int, other: int) -> bool:
     return abs(boot - other) <= BOOT_SLACK
 
 
-class Pass:
-    """What a run reads of one log: its files, and the ledger that they are held against."""
-
-    def __init__(self, log: str, files: list[LogFile], ledger: Ledger) -> None:
-        self.log, self.files, self.ledger = log, files, ledger
-
-
 def collect(config: Config, say: Say) -> int:
     """Read what is new in the logs, ask the server, and keep it; return the exit code."""
     gc.disable()  # a run makes no cycles that would grow
@@ -3961,12 +3953,9 @@ class Collector:
         else:
             files, unreadable = find_files(config.audit_log_path, config.audit_log_name, self.say)
             todo = plan(files, unreadable, store.files(), clock)
-        passes = [Pass(log, files, self._ledger(log, clock)) for log, files in by_log(todo.files).items()]
-        for one in passes:
-            store.load_ledger(one.log, one.ledger)
-            self._read(one)
+        ledgers = {log: self._read(log, files, clock) for log, files in by_log(todo.files).items()}
         self.progress.close()
-        problems = self._finish(todo, passes)
+        problems = self._finish(todo, ledgers)
         store.commit()
         for problem in problems:
             self.say("ERROR", problem)
@@ -4000,30 +3989,32 @@ class Collector:
 
     # Reading.
 
-    def _read(self, one: Pass) -> None:
-        """Read what is new of a log; files put back that are older than what was read have a ledger of their own."""
-        old = [file for file in one.files if file.put_back]
-        new = [file for file in one.files if file.is_new and not file.put_back]
-        fresh = self._ledger(one.log, one.ledger.clock)
+    def _read(self, log: str, files: list[LogFile], clock: Clock) -> Ledger:
+        """Read what is new of a log into its ledger; older files that were put back have one of their own."""
+        old = [file for file in files if file.put_back]
+        new = [file for file in files if file.is_new and not file.put_back]
+        ledger, fresh = self._ledger(log, clock), self._ledger(log, clock)
+        self.store.load_ledger(log, ledger)
         if any(file.live for file in old):
             # The server goes on in a log that begins again: so does the ledger.
-            one.ledger.finish()
-            self._keep_facts(one.ledger)
-            old, new, one.ledger = [], sorted(old + new, key=one.files.index), fresh
+            ledger.finish()
+            self._keep_facts(ledger)
+            new, ledger = [file for file in files if file.is_new], fresh
         elif old:
             self._read_files(fresh, old)
             fresh.finish()
             self._keep_facts(fresh)
         size = sum((file.stored_size - file.start) * (PACKED if file.compressed else 1) for file in new)
         workers = min(self.config.max_workers, len(os.sched_getaffinity(0)))
-        if new and not one.ledger.runs and workers > 1 and size >= PARALLEL_FROM:
-            one.ledger = read_in_parallel(one.ledger, new, workers, self.store.add_facts)
+        if new and not ledger.runs and workers > 1 and size >= PARALLEL_FROM:
+            ledger = read_in_parallel(ledger, new, workers, self.store.add_facts)
         else:
-            self._read_files(one.ledger, new)
+            self._read_files(ledger, new)
         for file in new:
             with contextlib.suppress(OSError):  # it vanished meanwhile
-                self._check_understood(file, one.ledger)
-        self._keep_facts(one.ledger)
+                self._check_understood(file, clock)
+        self._keep_facts(ledger)
+        return ledger
 
     def _read_files(self, ledger: Ledger, files: Iterable[LogFile]) -> None:
         ledger.sink = self.store.add_facts
@@ -4045,74 +4036,64 @@ class Collector:
             why = "a name with a line end, a torn record, or a form of stamp that is not configured"
             self.say("WARN", f"{what}: {why}")
 
-    def _check_understood(self, file: LogFile, ledger: Ledger) -> None:
+    def _check_understood(self, file: LogFile, clock: Clock) -> None:
         """Fail over a file that holds lines of which none is a record."""
         if file.broken or file.start or not file.stored_size or file.path == JOURNAL:
             return
         sample = file.text(0, CHUNK)
         whole = sample.split(b"\n") if len(sample) > LONGEST_RECORD else sample.split(b"\n")[:-1]
         lines = [line for line in whole if line.strip(b"\0\r ")]
-        ledger.clock.set_file(file.modified // 10**9)
-        if lines and not any(is_record(line, ledger.clock) for line in lines):
+        clock.set_file(file.modified // 10**9)
+        if lines and not any(is_record(line, clock) for line in lines):
             begins = f"not one line is understood; it begins with {visible(lines[0][:60])!r}"
             expected = f"expected: stamp ({self.config.time_format_audit.text}),server,user,host,id,..."
             file.broken = f"{begins}; {expected}: check AuditLogPath and TimeFormatAudit"
 
     # Keeping.
 
-    def _finish(self, todo: Plan, passes: list[Pass]) -> list[str]:
+    def _finish(self, todo: Plan, ledgers: Mapping[str, Ledger]) -> list[str]:
         """Store positions and proof beside the facts; return which files were not read or not understood, and why."""
         store, now = self.store, int(time.time())
-        broken = [file for file in todo.files if file.broken and file.broken != VANISHED]
         store.put_files([*todo.kept, *filter(None, map(LogFile.as_known, todo.files))])
-        store.add_gaps(todo.gaps)
-        self._keep_proof(todo, passes, now)
-        for one in passes:
-            if any(file.is_new for file in one.files):
-                store.save_ledger(one.log, one.ledger)
+        self._keep_proof(todo, ledgers, now)
+        for log in by_log(file for file in todo.files if file.is_new):
+            store.save_ledger(log, ledgers[log])
         store.refresh_provisional()
         store.show_again()
-        self._keep_facts_of_run(todo, passes, complete=not todo.unreadable and not broken, now=now)
-        problems = [f"{file.path}: {file.broken}" for file in broken]
-        for gap in todo.gaps:
-            lost = f"gap from {store.show(gap.began)} to {store.show(gap.ended)}: {gap.reason}"
+        problems = [f"{file.path}: {file.broken}" for file in todo.files if file.broken not in ("", VANISHED)]
+        self._keep_facts_of_run(todo, ledgers.values(), problems, now)
+        for began, ended, reason in todo.gaps:
+            lost = f"gap from {store.show(began)} to {store.show(ended)}: {reason}"
             self.say("WARN", f"{lost}: run more often, or keep more rotations")
-        store.set(
-            last_error="; ".join(problems),
-            server_group=self.config.group,
-            replicas_ignored=", ".join(self.config.replicas_ignored),
-        )
         if self.config.inventory:
             store.put_verdicts(assess(store.knowledge(), now, terms_of(self.config)))
         return problems
 
-    def _keep_proof(self, todo: Plan, passes: list[Pass], now: int) -> None:
+    def _keep_proof(self, todo: Plan, ledgers: Mapping[str, Ledger], now: int) -> None:
         """Keep what is watched, and what stands against it until the next heartbeat: this run may have none."""
         store, doubt = self.store, self.store.get("doubt") or ""
-        for one in passes:
-            one.ledger.end_blindness(now)
-            store.add_gaps((*blind, "lines of the log were not understood") for blind in one.ledger.blind)
+        for gap in todo.gaps:
+            store.add_gap(*gap)
+        for ledger in ledgers.values():
+            ledger.end_blindness(now)
+            for began, ended in ledger.blind:
+                store.add_gap(began, ended, "lines of the log were not understood")
         if todo.unreadable or todo.gaps or self.unparsed or any(file.broken for file in todo.files):
             doubt = "not every byte of the log was read and understood"
-        elif any(one.ledger.settings_changed for one in passes):
+        elif any(ledger.settings_changed for ledger in ledgers.values()):
             doubt = doubt or "somebody set a setting of the audit plugin"
         store.set(doubt=doubt)
         if self.inventory:
-            Proof(store, self.inventory, passes, self.say).keep()
+            Proof(store, self.inventory, ledgers, self.say).keep()
 
-    def _keep_facts_of_run(self, todo: Plan, passes: list[Pass], *, complete: bool, now: int) -> None:
+    def _keep_facts_of_run(self, todo: Plan, ledgers: Collection[Ledger], problems: list[str], now: int) -> None:
         """Keep the single facts; None is one that is not known, or stays."""
-        store, ledgers = self.store, [one.ledger for one in passes]
-        known = store.meta()
-        firsts = [
-            known.get("tracking_since"),
-            *(ledger.first for ledger in ledgers),
-            *(file.first for file in todo.files),
-        ]
+        store, known, files = self.store, self.store.meta(), todo.files
+        firsts = [known.get("tracking_since"), *(ledger.first for ledger in ledgers), *(file.first for file in files)]
         lasts = [known.get("last_record"), *(ledger.latest for ledger in ledgers)]
-        written = [known.get("last_processed"), *(file.modified // 10**9 for file in todo.files)]
+        written = [known.get("last_processed"), *(file.modified // 10**9 for file in files)]
         processed = max(filter(None, written), default=None)
-        counted = any(file.is_new for file in todo.files) or known.get("unparsed") is None
+        counted = any(file.is_new for file in files) or known.get("unparsed") is None
         facts = {
             "tracker_version": __version__,
             "tracking_since": min(filter(None, firsts), default=None),
@@ -4120,7 +4101,10 @@ class Collector:
             "last_processed": processed,
             "last_processed_shown": store.show(processed) if processed else None,
             "unparsed": self.unparsed if counted else None,
-            "last_run": now if complete else None,
+            "last_run": None if todo.unreadable or problems else now,
+            "last_error": "; ".join(problems),
+            "server_group": self.config.group,
+            "replicas_ignored": ", ".join(self.config.replicas_ignored),
         }
         store.set(**{key: value for key, value in facts.items() if value is not None})
 
@@ -4171,17 +4155,16 @@ def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: C
 
     context = multiprocessing.get_context("fork")
     parts = split_work(files, workers)
-    pipes: list[Any] = []
-    processes: list[Any] = []
+    by_path = {file.path: file for file in files}
+    processes: dict[Any, Any] = {}  # by the pipe that each writes to
     for part in range(len(parts)):
         receiver, sender = context.Pipe(duplex=False)
-        processes.append(context.Process(target=_work, args=(ledger, parts, part, sender), daemon=True))
-        processes[-1].start()
+        processes[receiver] = context.Process(target=_work, args=(ledger, parts, part, sender), daemon=True)
+        processes[receiver].start()
         sender.close()
-        pipes.append(receiver)
-    results: dict[int, Any] = {}  # of each part: its ledger, and what became of its files
-    while len(results) < len(parts):
-        for receiver in list[Any](wait(pipes)):
+    ledgers: dict[int, Ledger] = {}
+    while processes:
+        for receiver in list[Any](wait([*processes])):
             try:
                 said = receiver.recv()
             except EOFError:
@@ -4189,20 +4172,16 @@ def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: C
                 raise LogError(what) from None
             if isinstance(said, Facts):
                 sink(said)
-            else:
-                part, one, read = said
-                results[part] = one, read
-                pipes.remove(receiver)
-    for process in processes:  # each holds the lock of the run as well
-        process.join()
-    by_path = {file.path: file for file in files}
-    for _, read in results.values():
-        for path, read_to, broken, last, before in read:
-            file = by_path[path]
-            if read_to >= file.read_to:
-                file.read_to, file.last, file.before = read_to, last, before
-            file.broken = file.broken or broken
-    return _joined([results[part][0] for part in range(len(parts))], ledger.clock)
+                continue
+            part, one, read = said
+            ledgers[part] = one
+            for path, read_to, broken, last, before in read:
+                file = by_path[path]
+                if read_to >= file.read_to:
+                    file.read_to, file.last, file.before = read_to, last, before
+                file.broken = file.broken or broken
+            processes.pop(receiver).join()  # it holds the lock of the run as well
+    return _joined([ledgers[part] for part in range(len(parts))], ledger.clock)
 
 
 def _work(ledger: Ledger, parts: list[list[Stretch]], part: int, sender: Any) -> None:
@@ -4230,26 +4209,18 @@ def _context_of(earlier: list[Stretch]) -> list[Stretch]:
     """Return what to read before a part: the end of those before it, with enough ids to hold its logins against."""
     context: list[Stretch] = []
     found = 0
-    for stretch in itertools.chain.from_iterable(map(_backwards, reversed(earlier))):
-        if found >= 2 * REACH:
-            break
-        context.insert(0, stretch)
-        with contextlib.suppress(Exception):  # reading it says what is wrong with it
-            for _, text in texts_of(*stretch):
-                found += len(_BEGIN.findall(text))
+    for file, start, stop in reversed(earlier):
+        end = stop
+        while end > start and found < 2 * REACH:
+            at = start if file.compressed else max(start, end - 2 * BLOCK)
+            with contextlib.suppress(Exception):  # reading it says what is wrong with it
+                if at > start:
+                    at += file.text(at, end - at).find(b"\n", 0, end - at - 1) + 1
+                for _, text in texts_of(file, at, end):
+                    found += len(_BEGIN.findall(text))
+            context.insert(0, Stretch(file, at, end))
+            end = at
     return context
-
-
-def _backwards(stretch: Stretch) -> Iterator[Stretch]:
-    """Yield the lines of a stretch in pieces, the last ones first; of a compressed file in one."""
-    file, start, end = stretch
-    while end > start:
-        at = start if file.compressed else max(start, end - 2 * BLOCK)
-        if at > start:
-            with contextlib.suppress(OSError):
-                at += file.text(at, end - at).find(b"\n", 0, end - at - 1) + 1
-        yield Stretch(file, at, end)
-        end = at
 
 
 def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
@@ -4276,8 +4247,7 @@ def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
         last.unread = [*ledger.unread, *last.unread][:3]
         last.sources.update(ledger.sources)
         last.switches += ledger.switches
-        firsts = [first for first in (ledger.first, last.first) if first is not None]
-        last.first = min(firsts, default=None)
+    last.first = min((ledger.first for ledger in ledgers if ledger.first is not None), default=None)
     last.sessions, last.clock, last.cutter = known, clock, Cutter(clock, last.ours, last.ident)
     return last
 
@@ -4310,15 +4280,14 @@ class Progress:
     """One line on a terminal, from the third second on."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
+        self._wanted_from = time.monotonic() + (2 if sys.stderr.isatty() else float("inf"))
         self._shown = False
-        self._wanted = sys.stderr.isatty()
 
     def show(self, chunk: Chunk) -> None:
         """Say where the work is."""
-        if self._wanted and time.monotonic() - self._began > 2:
-            at = chunk.offsets if isinstance(chunk.offsets, int) else chunk.offsets[0]
-            sys.stderr.write(f"\r\x1b[K{visible_text(chunk.path)}: {at / 1e6:.0f} MB ")
+        if time.monotonic() > self._wanted_from:
+            path, offset = chunk.place(0)
+            sys.stderr.write(f"\r\x1b[K{visible_text(path)}: {offset / 1e6:.0f} MB ")
             sys.stderr.flush()
             self._shown = True
 
@@ -4334,59 +4303,60 @@ class Progress:
 class Proof:
     """What the heartbeat of a run proves: for which time no login can have been missed."""
 
-    def __init__(self, store: Store, inventory: Inventory, passes: list[Pass], say: Say) -> None:
-        self.store, self.inventory, self.passes, self.say = store, inventory, passes, say
+    def __init__(self, store: Store, inventory: Inventory, ledgers: Mapping[str, Ledger], say: Say) -> None:
+        self.store, self.inventory, self.say = store, inventory, say
         self.now, self.boot = inventory.taken_at, inventory.boot
         self.earlier = store.meta()  # the single facts as the last run left them
+        # The logs in which the record of the heartbeat was found.
+        self.found = {log: ledger for log, ledger in ledgers.items() if ledger.own_row}
 
     def keep(self) -> None:
         """Store the inventory, the heartbeat and what is watched by it."""
         store, inventory, earlier = self.store, self.inventory, self.earlier
         for lack in inventory.missing:
             self.say("WARN", lack)
-        found = next((one for one in self.passes if one.ledger.own_row), None)
-        trouble = self._trouble(found)
+        trouble = self._trouble()
         if trouble:
             self.say("WARN", f"nothing is watched: {trouble}")
-        elif found:
-            store.replace("heartbeat", self._add_beat(found))
-            found.ledger.lost.clear()
+        else:
+            log, ledger = next(iter(self.found.items()))
+            store.replace("heartbeat", self._add_beat(log, ledger))
+            ledger.lost.clear()
             store.set(first_heartbeat=earlier.get("first_heartbeat") or self.now, doubt="")
         self._keep_statistics()
         store.put_inventory(inventory, self.now)
         blind = "; ".join(audit_problems(inventory.settings))
         reason = blind or earlier.get("audit_blind")
         if reason:
-            store.add_gaps([(earlier.get("inventory_at") or self.now, self.now, reason)])
+            store.add_gap(earlier.get("inventory_at") or self.now, self.now, reason)
         store.set(heartbeat_error=trouble, origins=json.dumps(dict(inventory.origins)), audit_blind=blind)
 
-    def _trouble(self, found: Optional[Pass]) -> str:
+    def _trouble(self) -> str:
         """Return why the heartbeat proves nothing, or ''."""
-        if found is None or found.ledger.own_row is None:
+        instants = [ledger.own_row[1] for ledger in self.found.values() if ledger.own_row]
+        if not instants:
             log = self.inventory.settings.get("server_audit_current_log") or "another place"
             return (
                 f"the inventory's own login (connection id {self.inventory.own_id}) is not in the log that is read;"
                 f" the server writes to {log}: check AuditLogPath, TimeFormatAudit, and that server_audit_logging is ON"
                 " and server_audit_events has CONNECT"
             )
-        _, instant = found.ledger.own_row
-        off = instant - self.now
+        off = instants[0] - self.now
         if abs(off) > HEARTBEAT_SLACK:
             return f"the stamps of the log are {off / HOUR:+.1f} hours off the server's clock: check TimeLocationAudit"
         return ""
 
-    def _add_beat(self, found: Pass) -> list[Heartbeat]:
+    def _add_beat(self, log: str, ledger: Ledger) -> list[Heartbeat]:
         """Hold the ids between the last heartbeats and this one against the log; return the heartbeats to keep."""
-        ledger = found.ledger
-        mine = [beat for beat in self.store.heartbeats() if beat.log == found.log]
+        mine = [beat for beat in self.store.heartbeats() if beat.log == log]
         same = [] if ledger.restarts else [beat for beat in mine if _same_start(beat.boot, self.boot)]
         same = [beat._replace(lost=beat.lost + ledger.lost[number]) for number, beat in enumerate(same)]
         doubt = self._settings_doubt(mine[-1]) if mine else ""
         if mine and not same and doubt:
-            self.store.add_gaps([(mine[-1].at, self.now, doubt)])
+            self.store.add_gap(mine[-1].at, self.now, doubt)
         elif mine and not same:
             self.store.add_watched(mine[-1].at, self.now, BY_SETTINGS, "the server was started again")
-        beat = Heartbeat(self.inventory.own_id, self.now, self.boot, found.log, ledger.lost[len(same)], doubt)
+        beat = Heartbeat(self.inventory.own_id, self.now, self.boot, log, ledger.lost[len(same)], doubt)
         return self._prove([*same, beat], ledger)
 
     def _prove(self, beats: list[Heartbeat], ledger: Ledger) -> list[Heartbeat]:
@@ -4405,7 +4375,7 @@ class Proof:
                 self.store.add_watched(began.at, ended.at, BY_SETTINGS, f"{unborne} {detail}")
             elif ended.at < self.now - HOUR:
                 reason = f"{unborne} connections left no record that could be read; {ended.settings}"
-                self.store.add_gaps([(began.at, ended.at, reason)])
+                self.store.add_gap(began.at, ended.at, reason)
             else:
                 open_from = place - 1
                 continue
@@ -4433,7 +4403,7 @@ class Proof:
 
     def _short_restarts(self) -> bool:
         """Return whether the log shows the restarts, each so short that no other run of the server fits in between."""
-        restarts = [restart for one in self.passes if one.ledger.own_row for restart in one.ledger.restarts]
+        restarts = [restart for ledger in self.found.values() for restart in ledger.restarts]
         return bool(restarts) and all(
             (min(began, self.boot) if began == restarts[-1][1] else began) - stopped <= SHORT_RESTART
             for stopped, began in restarts

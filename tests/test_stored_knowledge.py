@@ -52,7 +52,7 @@ def test_the_database_keeps_everything_that_the_verdict_rests_on(store: Store) -
     facts = v.Facts()
     facts.doubt(b"app,h", 8, "a.log", 0, "odd")
     store.add_facts(facts)
-    store.add_gaps([(OLD, OLD + 5, "lost")])
+    store.add_gap(OLD, OLD + 5, "lost")
     store.add_watched(OLD, OLD + 9, v.BY_IDS, "")
     app = account("app@%", None, locked=True, plugin="ed25519")
     proxy = Proxy(AccountRow(b"app", b"%"), AccountRow(b"b", b"%"))
@@ -100,7 +100,7 @@ def test_watched_times_and_gaps_that_go_on_grow(store: Store) -> None:
         (50, 60, "lost"),
         (50, 60, "lost"),
     ):
-        store.add_gaps([(began, ended, reason)])
+        store.add_gap(began, ended, reason)
     known = store.knowledge()
     assert known.watched == (
         Watched(10, 30, v.BY_IDS),
@@ -150,7 +150,7 @@ def kept(store: Store, at: int, **more: Any) -> list[str]:
     """Keep what an inventory says whose own login is in no log; return what is said."""
     said: list[str] = []
     asked = inventory(account("app@%", None), taken_at=OLD + at, **more)
-    v.Proof(store, asked, [], lambda _, text: said.append(text)).keep()
+    v.Proof(store, asked, {}, lambda _, text: said.append(text)).keep()
     return said
 
 
