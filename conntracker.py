@@ -3032,11 +3032,6 @@ class Proxy(NamedTuple):
     proxied: AccountRow
 
 
-def proxy_of(user: bytes, host: bytes, proxied_user: bytes, proxied_host: bytes) -> Proxy:
-    """Return a row of mysql.proxies_priv."""
-    return Proxy(AccountRow(user, host), AccountRow(proxied_user, proxied_host))
-
-
 class Source(NamedTuple):
     """A server from which another one replicates, as that one names it; the id is '0' if they never met."""
 
@@ -3140,11 +3135,10 @@ def ask_server(client: str, defaults_file: str, timeout: float, want_definers: b
     except (KeyError, TypeError, ValueError):
         # A tag or a column that is not there, or is too many.
         raise InventoryError(_NOT_UNDERSTOOD) from None
+    # What every account may see of a replication, also of one that is stopped.
+    replicates = int(inventory.settings.get("slaves_running") or 0) or inventory.settings.get("gtid_slave_pos")
     further: dict[str, Any] = {}
-    for name, ask, wanted in (
-        ("definers", _ask_definers, want_definers),
-        ("sources", _ask_sources, _replicates(inventory.settings)),
-    ):
+    for name, ask, wanted in (("definers", _ask_definers, want_definers), ("sources", _ask_sources, replicates)):
         if wanted:
             try:
                 further[name] = ask(client, defaults_file, max(ends - time.monotonic(), 1.0))
@@ -3159,7 +3153,11 @@ def _inventory(rows: _Rows, failed: Mapping[str, str]) -> Inventory:
     ((utc_offset, own_account, own_name, own_id, now),) = rows["clock"]
     settings = {decoded(name): decoded(value) for name, value in rows["setting"]}
     sessions_complete = bool(rows.get("process"))
-    sessions = [(user, _client_host(host), command) for user, host, command in rows.get("session", ())]
+    sessions = [
+        # A longer host was cut, and its port with it.
+        (user, re.sub(rb":\d+\Z", b"", host) if len(host) < _SESSION_HOST_WIDTH else b"", command)
+        for user, host, command in rows.get("session", ())
+    ]
     statistics = {user: decoded(counters) for user, counters in rows.get("statistic", ())}
     return Inventory(
         source="server",
@@ -3168,7 +3166,7 @@ def _inventory(rows: _Rows, failed: Mapping[str, str]) -> Inventory:
         settings={"audit_plugin": "", "utc_offset": decoded(utc_offset), **settings},
         sessions=tuple((user, host) for user, host, _ in sessions),
         sessions_complete=sessions_complete,
-        proxies=None if "proxies" in failed else tuple(itertools.starmap(proxy_of, rows.get("proxy", ()))),
+        proxies=None if "proxies" in failed else tuple(map(_proxy, rows.get("proxy", ()))),
         own_account=_split_account(own_account),
         origins={decoded(name): decoded(value) for name, value in rows.get("origin", ())},
         statistics=statistics if settings.get("userstat", "").upper() == "ON" and sessions_complete else None,
@@ -3192,11 +3190,6 @@ def _ask_definers(client: str, defaults_file: str, timeout: float) -> Mapping[Ac
     return counts
 
 
-def _replicates(settings: Mapping[str, str]) -> bool:
-    """Return whether the server replicates, or did: what every account may see of it."""
-    return bool(int(settings.get("slaves_running") or 0) or settings.get("gtid_slave_pos"))
-
-
 def _ask_sources(client: str, defaults_file: str, timeout: float) -> tuple[Source, ...]:
     """Return the servers that this one is told to replicate from; raises InventoryError if they are not visible."""
     output, failed = _run_client(client, defaults_file, timeout, _SOURCES_SQL, _WITH_HEAD)
@@ -3213,12 +3206,6 @@ def _ask_sources(client: str, defaults_file: str, timeout: float) -> tuple[Sourc
 
 def _lack(what: str, error: str) -> str:
     return f"{what}: {error}" + (f"; needed: {_NEEDED[what]}" if what in _NEEDED else "")
-
-
-def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]) -> tuple[_Rows, dict[str, str]]:
-    """Run statements that tag their rows; return the rows by tag, and what failed with the reason."""
-    output, failed = _run_client(client, defaults_file, timeout, sql, _TAGGED)
-    return _tagged_rows(output), failed
 
 
 def _run_client(
@@ -3265,8 +3252,12 @@ def _failures(code: int, stderr: bytes, names: Sequence[str]) -> dict[str, str]:
     return failed
 
 
-def _tagged_rows(output: bytes) -> _Rows:
-    """Parse lines of a tag and fields in hex or NULL, which is taken as empty, parted by TAB."""
+def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]) -> tuple[_Rows, dict[str, str]]:
+    """Run statements that tag their rows; return the rows by tag, and what failed with the reason.
+
+    A line is a tag and fields in hex or NULL, which is taken as empty, parted by TAB.
+    """
+    output, failed = _run_client(client, defaults_file, timeout, sql, _TAGGED)
     rows: dict[str, list[list[bytes]]] = {}
     *lines, rest = output.split(b"\n")
     if rest:
@@ -3282,13 +3273,16 @@ def _tagged_rows(output: bytes) -> _Rows:
             raise InventoryError(f"{_NOT_UNDERSTOOD}: {visible(line[:80])}")
         tag, *fields = line.decode("ascii").split("\t")
         rows.setdefault(tag, []).append([b"" if text == "NULL" else bytes.fromhex(text) for text in fields])
-    return rows
+    return rows, failed
 
 
 def _split_account(text: bytes) -> AccountRow:
     """Split the server's `user@host`; a host holds no @."""
-    user, _, host = text.rpartition(b"@")
-    return AccountRow(user, host)
+    return AccountRow(*text.rpartition(b"@")[::2])
+
+
+def _proxy(row: Sequence[bytes]) -> Proxy:
+    return Proxy(AccountRow(*row[:2]), AccountRow(*row[2:]))
 
 
 def _account(row: Sequence[bytes]) -> Account:
@@ -3303,11 +3297,6 @@ def _account(row: Sequence[bytes]) -> Account:
         expired=expired in yes,
         plugin=" or ".join(name for name in plugins if isinstance(name, str) and name),
     )
-
-
-def _client_host(host: bytes) -> bytes:
-    # A longer host was cut, and its port with it.
-    return re.sub(rb":\d+\Z", b"", host) if len(host) < _SESSION_HOST_WIDTH else b""
 
 
 def _backquoted(name: str) -> str:
@@ -3789,7 +3778,7 @@ class Store:
             accounts=accounts,
             appeared={one.row: one.known_since for one in accounts if one.known_since and one.known_since > first},
             definers=definers if fresh else None,
-            proxies=tuple(itertools.starmap(proxy_of, self.select("SELECT * FROM proxy"))),
+            proxies=tuple(map(_proxy, self.select("SELECT * FROM proxy"))),
             settings={
                 key: str(value) for key, value in meta.items() if key in SETTINGS or key.startswith("server_audit_")
             },
@@ -3827,8 +3816,7 @@ def _known(meta: Mapping[str, Any], names: str) -> dict[str, Any]:
 
 def parted(name: bytes) -> tuple[bytes, bytes]:
     """Return user and host of a b"user,host"."""
-    user, _, host = name.rpartition(b",")
-    return user, host
+    return name.rpartition(b",")[::2]
 
 
 def _as_row(values: Sequence[Any]) -> Row:
