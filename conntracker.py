@@ -2952,6 +2952,7 @@ _SERVER_SQL = {
 }
 # Those without which there is no inventory.
 _OPTIONAL = ("accounts", "accounts without locks", "proxies", "all sessions", "statistics", "origins")
+_COUNT_DEFINERS = "SELECT 'definer', HEX(definer), HEX(CONCAT(COUNT(*))) FROM {} GROUP BY 2"
 # Global privileges count only if granted to the account itself; a role's do not show in USER_PRIVILEGES.
 _DEFINER_SQL = {
     "session": _OWN_SESSION,
@@ -2959,15 +2960,10 @@ _DEFINER_SQL = {
     " CONCAT('''', LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER())"
     " - 1 - CHAR_LENGTH(SUBSTRING_INDEX(CURRENT_USER(), '@', -1))),"
     " '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')",
-    **{
-        what: f"SELECT 'definer', HEX(definer), HEX(CONCAT(COUNT(*))) FROM {table} GROUP BY 2"
-        for what, table in (
-            ("routines", "mysql.proc"),
-            ("events", "mysql.event"),
-            ("views", "information_schema.VIEWS"),
-            ("triggers", "information_schema.TRIGGERS"),
-        )
-    },
+    "routines": _COUNT_DEFINERS.format("mysql.proc"),
+    "events": _COUNT_DEFINERS.format("mysql.event"),
+    "views": _COUNT_DEFINERS.format("information_schema.VIEWS"),
+    "triggers": _COUNT_DEFINERS.format("information_schema.TRIGGERS"),
 }
 # Its rows cannot be tagged.
 _SOURCES_SQL = {"session": _OWN_SESSION, "replication": "SHOW ALL SLAVES STATUS"}
@@ -3286,17 +3282,11 @@ def _proxy(row: Sequence[bytes]) -> Proxy:
 
 
 def _account(row: Sequence[bytes]) -> Account:
-    user, host, is_role, locked, expired, plugin, others = row
-    yes = (b"1", b"true", b"Y")
+    user, host, *flags, plugin, others = row
+    is_role, locked, expired = (None if flag == b"?" else flag in (b"1", b"true", b"Y") for flag in flags)
     plugins = [*(json.loads(others) if others else ()), decoded(plugin)]
-    return Account(
-        user,
-        host,
-        is_role=is_role in yes,
-        locked=None if locked == b"?" else locked in yes,
-        expired=expired in yes,
-        plugin=" or ".join(name for name in plugins if isinstance(name, str) and name),
-    )
+    names = " or ".join(name for name in plugins if isinstance(name, str) and name)
+    return Account(user, host, bool(is_role), locked, expired, names)
 
 
 def _backquoted(name: str) -> str:
@@ -3609,11 +3599,11 @@ class Store:
         if not state:
             return
         rows = self.select("SELECT * FROM recent WHERE log = ? ORDER BY rowid", (log,))
-        sessions = self.select("SELECT connection, name, since, changed FROM session WHERE log = ?", (log,))
+        sessions = self.select("SELECT * FROM session WHERE log = ?", (log,))
         ledger.restore(
             json.loads(state[0][0]),
             [(run, _as_row(rest)) for _, run, *rest in rows],
-            {number: Session(name, since, bool(changed)) for number, name, since, changed in sessions},
+            {number: Session(*rest) for _, number, *rest in sessions},
         )
 
     def save_ledger(self, log: str, ledger: Ledger) -> None:
@@ -3623,8 +3613,7 @@ class Store:
             for run, r in ledger.unsettled()
         )
         self.replace("recent", rows, log=log)
-        sessions = ((log, number, s.name, s.since, int(s.changed)) for number, s in ledger.sessions.open.items())
-        self.replace("session", sessions, log=log)
+        self.replace("session", ((log, number, *one) for number, one in ledger.sessions.open.items()), log=log)
         self.replace("counter", [(log, json.dumps(ledger.state()))], log=log)
 
     def add_facts(self, facts: Facts, *, settled: bool = True) -> None:
@@ -3730,14 +3719,14 @@ class Store:
     def put_accounts_file(self, inventory: Inventory, now: int) -> Inventory:
         """Return a file's accounts with the instant since when each is known; remember those first given now."""
         earlier = json.loads(self.get("accounts_file_known") or "{}")
-        keys = [f"{account.user.hex()}@{account.host.hex()}" for account in inventory.accounts]
-        known = {key: earlier.get(key, now) for key in keys}
+        known: dict[str, int] = {}
+        accounts = []
+        for account in inventory.accounts:
+            key = f"{account.user.hex()}@{account.host.hex()}"
+            known[key] = earlier.get(key, now)
+            accounts.append(account._replace(known_since=known[key]) if account.known_since is None else account)
         self.set(accounts_file_known=json.dumps(known))
         self.commit()
-        accounts = (
-            account if account.known_since is not None else account._replace(known_since=known[key])
-            for account, key in zip(inventory.accounts, keys)
-        )
         return inventory._replace(accounts=tuple(accounts))
 
     # For the verdict.
@@ -4097,6 +4086,27 @@ class Collector:
         store.set(**{key: value for key, value in facts.items() if value is not None})
 
 
+class Progress:
+    """One line on a terminal, from the third second on."""
+
+    def __init__(self) -> None:
+        self._wanted_from = time.monotonic() + (2 if sys.stderr.isatty() else float("inf"))
+        self._shown = False
+
+    def show(self, chunk: Chunk) -> None:
+        """Say where the work is."""
+        if time.monotonic() > self._wanted_from:
+            path, offset = chunk.place(0)
+            sys.stderr.write(f"\r\x1b[K{visible_text(path)}: {offset / 1e6:.0f} MB ")
+            sys.stderr.flush()
+            self._shown = True
+
+    def close(self) -> None:
+        """Leave an empty line to whatever is said next."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+
+
 # A compressed log holds about so many times the bytes of its file.
 PACKED = 12
 
@@ -4109,9 +4119,7 @@ class Stretch(NamedTuple):
     end: int
 
 
-def read_stretch(
-    ledger: Ledger, stretch: Stretch, *, counts: bool = True, progress: "Optional[Progress]" = None
-) -> None:
+def read_stretch(ledger: Ledger, stretch: Stretch, *, counts: bool = True, progress: Optional[Progress] = None) -> None:
     """Read part of a file into a ledger; what cannot be read ends it, and `broken` says why."""
     file = stretch.file
     try:
@@ -4262,27 +4270,6 @@ def split_work(files: list[LogFile], workers: int) -> list[list[Stretch]]:
             parts[-1].append(Stretch(file, start, file.end))
             room -= size if file.compressed else file.end - start
     return [part for part in parts if part]
-
-
-class Progress:
-    """One line on a terminal, from the third second on."""
-
-    def __init__(self) -> None:
-        self._wanted_from = time.monotonic() + (2 if sys.stderr.isatty() else float("inf"))
-        self._shown = False
-
-    def show(self, chunk: Chunk) -> None:
-        """Say where the work is."""
-        if time.monotonic() > self._wanted_from:
-            path, offset = chunk.place(0)
-            sys.stderr.write(f"\r\x1b[K{visible_text(path)}: {offset / 1e6:.0f} MB ")
-            sys.stderr.flush()
-            self._shown = True
-
-    def close(self) -> None:
-        """Leave an empty line to whatever is said next."""
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
 
 
 # What was proven.
