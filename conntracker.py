@@ -3824,9 +3824,9 @@ def _odd_text(name: bytes) -> Optional[str]:
 def _read_instant(text: str, form: TimeFormat, zone: Optional[tzinfo]) -> int:
     """Read a time as the Go program wrote it; 0 if it cannot be read."""
     for known in (form, *map(TimeFormat, ("%Y-%m-%d %H:%M:%S%:z", "%Y-%m-%dT%H:%M:%S%?f%z"))):
-        with contextlib.suppress(ValueError, KeyError):
+        with contextlib.suppress(ValueError, KeyError, OverflowError):
             instant = known.read(text, zone, 1970)
-            if instant is not None:
+            if instant is not None and 0 < instant < LAST_INSTANT:  # Go's zero time is the year 1
                 return instant
     return 0
 
