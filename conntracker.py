@@ -3552,14 +3552,6 @@ class Store:
         if rows:
             self._write(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})", rows)
 
-    def _add_time(self, table: str, began: int, ended: int, **said: str) -> None:
-        """Keep a stretch of time and what is said of it; one that goes on grows."""
-        same = "".join(f" AND {column} = ?" for column in said)
-        grow = f"UPDATE OR IGNORE {table} SET ended = max(ended, ?) WHERE ended = ?{same}"
-        if not self._write(grow, [(ended, began, *said.values())]):
-            add = f"INSERT OR IGNORE INTO {table} VALUES (?, ?{', ?' * len(said)})"
-            self._write(add, [(began, ended, *said.values())])
-
     def commit(self) -> None:
         """Make all of it true at once."""
         with self._explained():
@@ -3588,10 +3580,6 @@ class Store:
     def put_files(self, files: Iterable[Known]) -> None:
         """Keep where reading goes on."""
         self.replace("file", ((f.log, os.fsencode(f.path), *f[2:]) for f in files))
-
-    def add_gap(self, began: int, ended: int, reason: str) -> None:
-        """Keep a time of which records were lost."""
-        self._add_time("gap", began, ended, reason=reason)
 
     def load_ledger(self, log: str, ledger: Ledger) -> None:
         """Set a ledger to where the last run left it."""
@@ -3675,6 +3663,18 @@ class Store:
     def add_watched(self, began: int, ended: int, proof: str, detail: str) -> None:
         """Keep a time that is proven to be watched."""
         self._add_time("watched", began, ended, proof=proof, detail=detail)
+
+    def add_gap(self, began: int, ended: int, reason: str) -> None:
+        """Keep a time of which records were lost."""
+        self._add_time("gap", began, ended, reason=reason)
+
+    def _add_time(self, table: str, began: int, ended: int, **said: str) -> None:
+        """Keep a stretch of time and what is said of it; one that goes on grows."""
+        same = "".join(f" AND {column} = ?" for column in said)
+        grow = f"UPDATE OR IGNORE {table} SET ended = max(ended, ?) WHERE ended = ?{same}"
+        if not self._write(grow, [(ended, began, *said.values())]):
+            add = f"INSERT OR IGNORE INTO {table} VALUES (?, ?{', ?' * len(said)})"
+            self._write(add, [(began, ended, *said.values())])
 
     # The server's accounts.
 
