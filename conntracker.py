@@ -2988,7 +2988,8 @@ _CLIENT_OPTIONS = """
 """
 _TAGGED = ("--raw", "--skip-column-names")
 _WITH_HEAD = ("--skip-raw", "--column-names")
-_ECHOED = frozenset(text.encode() for text in (*_SERVER_SQL.values(), *_DEFINER_SQL.values()))
+# What the client says besides, as `verbose` in its options file cannot be taken back; no row looks like this.
+_CHATTER = rb"-*|Bye|Logging to file.*|Query OK.*|Empty set.*|[0-9]+ rows? in set.*|SET SESSION .*|SELECT '.*"
 _REFUSED_LOGIN = (1044, 1045, 1130, 1227, 1251, 1275, 1698, 1820, 1862, 4151)
 _NOT_UNDERSTOOD = "inventory: the client's answer was not understood"
 # A processlist host is cut to this width (sql/sql_show.cc, LIST_PROCESS_HOST_LEN).
@@ -3259,12 +3260,8 @@ def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]
     if rest:
         raise InventoryError("inventory: the client's answer ends in the middle of a line")
     for line in lines:
-        if (
-            line in _ECHOED
-            or line.startswith(b"SET SESSION")
-            or re.fullmatch(rb"-*|Bye|Logging to file.*|Query OK.*|Empty set.*|[0-9]+ rows? in set.*", line)
-        ):
-            continue  # `verbose` in the client's options file cannot be taken back
+        if re.fullmatch(_CHATTER, line):
+            continue
         if not re.fullmatch(rb"[a-z]+(?:\t(?:NULL|(?:[0-9A-F]{2})*))*", line):
             raise InventoryError(f"{_NOT_UNDERSTOOD}: {visible(line[:80])}")
         tag, *fields = line.decode("ascii").split("\t")
