@@ -676,9 +676,7 @@ _SYSLOG = re.compile(
     re.DOTALL,
 )
 # What stands before a record that another program has wrapped: a word, then up to a blank, bar, bracket or colon.
-_WRAPPED = re.compile(
-    rb"(?:[^,A-Za-z]|[A-Za-z](?![A-Za-z]))*[A-Za-z]{2}[^,]*?[ |\]:](?=[0-9]{8}[ T][0-9:]{8}[^, ]*,)"
-)
+_WRAPPED = re.compile(rb"(?:[^,A-Za-z]|[A-Za-z](?![A-Za-z]))*[A-Za-z]{2}[^,]*?[ |\]:](?=[0-9]{8}[ T][0-9:]{8}[^, ]*,)")
 # One may begin within another that is torn.
 _INNER_STAMP = re.compile(rb"(?=([0-9]{4}-?[0-9]{2}-?[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}[^,]{0,20}),)[0-9]")
 _BROKEN_OFF = b",,0"  # what the shortest record of a login lacks that breaks off behind the mark
@@ -1135,7 +1133,7 @@ _ROTATION = (
 _COMPRESSION = r"(?:\.(?:gz|bz2|xz|zst))?"
 _IN_GLOB = re.compile(rf"{_ROTATION}(\.log)?{_COMPRESSION}\Z")
 # The number of a rotation is no date behind a dot.
-_ROTATION_NUMBER = re.compile(rf"\.([0-9]{{1,3}})(?:\.log)?{_COMPRESSION}$")
+_ROTATION_NUMBER = re.compile(rf"\.([0-9]{{1,4}})(?:\.log)?{_COMPRESSION}$")
 
 
 def _candidates(path: str, name: str) -> list[tuple[str, str]]:
@@ -1150,7 +1148,8 @@ def _candidates(path: str, name: str) -> list[tuple[str, str]]:
         advice = "the logs cannot be listed: check AuditLogPath and its permissions"
         raise LogError(f"{path}: {error.strerror}: {advice}") from None
     stem, extension = map(re.escape, os.path.splitext(name))
-    family = re.compile(f"{stem}(?:{extension}{_ROTATION}|{_ROTATION}{extension}){_COMPRESSION}", re.DOTALL)
+    numbered = rf"{extension}(?:\.[0-9]{{4}}|{_ROTATION})"
+    family = re.compile(f"{stem}(?:{numbered}|{_ROTATION}{extension}){_COMPRESSION}", re.DOTALL)
     log = os.path.join(path, name)
     return [(log, os.path.join(path, found)) for found in sorted(names) if family.fullmatch(found)]
 
@@ -2633,6 +2632,7 @@ _SERVER_SQL = {
 }
 # Those without which there is no inventory.
 _OPTIONAL = ("accounts", "accounts without locks", "proxies", "all sessions", "statistics", "origins")
+_COUNT_DEFINERS = "SELECT 'definer', HEX(definer), HEX(CONCAT(COUNT(*))) FROM {} GROUP BY 2"
 # Global privileges count only if granted to the account itself; a role's do not show in USER_PRIVILEGES.
 _DEFINER_SQL = {
     "session": _OWN_SESSION,
@@ -2640,15 +2640,10 @@ _DEFINER_SQL = {
     " CONCAT('''', LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER())"
     " - 1 - CHAR_LENGTH(SUBSTRING_INDEX(CURRENT_USER(), '@', -1))),"
     " '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')",
-    **{
-        what: f"SELECT 'definer', HEX(definer), HEX(CONCAT(COUNT(*))) FROM {table} GROUP BY 2"
-        for what, table in (
-            ("routines", "mysql.proc"),
-            ("events", "mysql.event"),
-            ("views", "information_schema.VIEWS"),
-            ("triggers", "information_schema.TRIGGERS"),
-        )
-    },
+    "routines": _COUNT_DEFINERS.format("mysql.proc"),
+    "events": _COUNT_DEFINERS.format("mysql.event"),
+    "views": _COUNT_DEFINERS.format("information_schema.VIEWS"),
+    "triggers": _COUNT_DEFINERS.format("information_schema.TRIGGERS"),
 }
 # Its rows cannot be tagged.
 _SOURCES_SQL = {"session": _OWN_SESSION, "replication": "SHOW ALL SLAVES STATUS"}
@@ -2673,7 +2668,8 @@ _CLIENT_OPTIONS = """
 """
 _TAGGED = ("--raw", "--skip-column-names")
 _WITH_HEAD = ("--skip-raw", "--column-names")
-_ECHOED = frozenset(text.encode() for text in (*_SERVER_SQL.values(), *_DEFINER_SQL.values()))
+# What the client says besides, as `verbose` in its options file cannot be taken back; no row looks like this.
+_CHATTER = rb"-*|Bye|Logging to file.*|Query OK.*|Empty set.*|[0-9]+ rows? in set.*|SET SESSION .*|SELECT '.*"
 _REFUSED_LOGIN = (1044, 1045, 1130, 1227, 1251, 1275, 1698, 1820, 1862, 4151)
 _NOT_UNDERSTOOD = "inventory: the client's answer was not understood"
 # A processlist host is cut to this width (sql/sql_show.cc, LIST_PROCESS_HOST_LEN).
@@ -2713,11 +2709,6 @@ class Proxy(NamedTuple):
     proxied: AccountRow
 
 
-def proxy_of(user: bytes, host: bytes, proxied_user: bytes, proxied_host: bytes) -> Proxy:
-    """Return a row of mysql.proxies_priv."""
-    return Proxy(AccountRow(user, host), AccountRow(proxied_user, proxied_host))
-
-
 class Source(NamedTuple):
     """A server from which another one replicates, as that one names it; the id is '0' if they never met."""
 
@@ -2743,15 +2734,13 @@ class Topology(NamedTuple):
     cluster: str = ""
 
     @classmethod
-    def read(cls, text: str) -> "Topology":
-        """Return what `written` wrote."""
-        sources, running, connected, *others = json.loads(text)
+    def read(cls, meta: Mapping[str, Any]) -> "Topology":
+        """Return it as it was kept, in JSON."""
+        if "topology" not in meta:
+            return cls()
+        sources, running, connected, *others = json.loads(meta["topology"])
         known = None if sources is None else tuple(itertools.starmap(Source, sources))
         return cls(known, running, tuple(connected), *others)
-
-    def written(self) -> str:
-        """Return it as text."""
-        return json.dumps(self)
 
     def seen(self, inventory: "Inventory", now: int) -> "Topology":
         """Return it as an inventory shows it, with what was seen before."""
@@ -2823,11 +2812,10 @@ def ask_server(client: str, defaults_file: str, timeout: float, want_definers: b
     except (KeyError, TypeError, ValueError):
         # A tag or a column that is not there, or is too many.
         raise InventoryError(_NOT_UNDERSTOOD) from None
+    # What every account may see of a replication, also of one that is stopped.
+    replicates = int(inventory.settings.get("slaves_running") or 0) or inventory.settings.get("gtid_slave_pos")
     further: dict[str, Any] = {}
-    for name, ask, wanted in (
-        ("definers", _ask_definers, want_definers),
-        ("sources", _ask_sources, _replicates(inventory.settings)),
-    ):
+    for name, ask, wanted in (("definers", _ask_definers, want_definers), ("sources", _ask_sources, replicates)):
         if wanted:
             try:
                 further[name] = ask(client, defaults_file, max(ends - time.monotonic(), 1.0))
@@ -2842,7 +2830,11 @@ def _inventory(rows: _Rows, failed: Mapping[str, str]) -> Inventory:
     ((utc_offset, own_account, own_name, own_id, now),) = rows["clock"]
     settings = {decoded(name): decoded(value) for name, value in rows["setting"]}
     sessions_complete = bool(rows.get("process"))
-    sessions = [(user, _client_host(host), command) for user, host, command in rows.get("session", ())]
+    sessions = [
+        # A longer host was cut, and its port with it.
+        (user, re.sub(rb":\d+\Z", b"", host) if len(host) < _SESSION_HOST_WIDTH else b"", command)
+        for user, host, command in rows.get("session", ())
+    ]
     statistics = {user: decoded(counters) for user, counters in rows.get("statistic", ())}
     return Inventory(
         source="server",
@@ -2851,7 +2843,7 @@ def _inventory(rows: _Rows, failed: Mapping[str, str]) -> Inventory:
         settings={"audit_plugin": "", "utc_offset": decoded(utc_offset), **settings},
         sessions=tuple((user, host) for user, host, _ in sessions),
         sessions_complete=sessions_complete,
-        proxies=None if "proxies" in failed else tuple(itertools.starmap(proxy_of, rows.get("proxy", ()))),
+        proxies=None if "proxies" in failed else tuple(map(_proxy, rows.get("proxy", ()))),
         own_account=_split_account(own_account),
         origins={decoded(name): decoded(value) for name, value in rows.get("origin", ())},
         statistics=statistics if settings.get("userstat", "").upper() == "ON" and sessions_complete else None,
@@ -2875,11 +2867,6 @@ def _ask_definers(client: str, defaults_file: str, timeout: float) -> Mapping[Ac
     return counts
 
 
-def _replicates(settings: Mapping[str, str]) -> bool:
-    """Return whether the server replicates, or did: what every account may see of it."""
-    return bool(int(settings.get("slaves_running") or 0) or settings.get("gtid_slave_pos"))
-
-
 def _ask_sources(client: str, defaults_file: str, timeout: float) -> tuple[Source, ...]:
     """Return the servers that this one is told to replicate from; raises InventoryError if they are not visible."""
     output, failed = _run_client(client, defaults_file, timeout, _SOURCES_SQL, _WITH_HEAD)
@@ -2896,12 +2883,6 @@ def _ask_sources(client: str, defaults_file: str, timeout: float) -> tuple[Sourc
 
 def _lack(what: str, error: str) -> str:
     return f"{what}: {error}" + (f"; needed: {_NEEDED[what]}" if what in _NEEDED else "")
-
-
-def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]) -> tuple[_Rows, dict[str, str]]:
-    """Run statements that tag their rows; return the rows by tag, and what failed with the reason."""
-    output, failed = _run_client(client, defaults_file, timeout, sql, _TAGGED)
-    return _tagged_rows(output), failed
 
 
 def _run_client(
@@ -2948,49 +2929,41 @@ def _failures(code: int, stderr: bytes, names: Sequence[str]) -> dict[str, str]:
     return failed
 
 
-def _tagged_rows(output: bytes) -> _Rows:
-    """Parse lines of a tag and fields in hex or NULL, which is taken as empty, parted by TAB."""
+def _ask(client: str, defaults_file: str, timeout: float, sql: Mapping[str, str]) -> tuple[_Rows, dict[str, str]]:
+    """Run statements that tag their rows; return the rows by tag, and what failed with the reason.
+
+    A line is a tag and fields in hex or NULL, which is taken as empty, parted by TAB.
+    """
+    output, failed = _run_client(client, defaults_file, timeout, sql, _TAGGED)
     rows: dict[str, list[list[bytes]]] = {}
     *lines, rest = output.split(b"\n")
     if rest:
         raise InventoryError("inventory: the client's answer ends in the middle of a line")
     for line in lines:
-        if (
-            line in _ECHOED
-            or line.startswith(b"SET SESSION")
-            or re.fullmatch(rb"-*|Bye|Logging to file.*|Query OK.*|Empty set.*|[0-9]+ rows? in set.*", line)
-        ):
-            continue  # `verbose` in the client's options file cannot be taken back
+        if re.fullmatch(_CHATTER, line):
+            continue
         if not re.fullmatch(rb"[a-z]+(?:\t(?:NULL|(?:[0-9A-F]{2})*))*", line):
             raise InventoryError(f"{_NOT_UNDERSTOOD}: {visible(line[:80])}")
         tag, *fields = line.decode("ascii").split("\t")
         rows.setdefault(tag, []).append([b"" if text == "NULL" else bytes.fromhex(text) for text in fields])
-    return rows
+    return rows, failed
 
 
 def _split_account(text: bytes) -> AccountRow:
     """Split the server's `user@host`; a host holds no @."""
-    user, _, host = text.rpartition(b"@")
-    return AccountRow(user, host)
+    return AccountRow(*text.rpartition(b"@")[::2])
+
+
+def _proxy(row: Sequence[bytes]) -> Proxy:
+    return Proxy(AccountRow(*row[:2]), AccountRow(*row[2:]))
 
 
 def _account(row: Sequence[bytes]) -> Account:
-    user, host, is_role, locked, expired, plugin, others = row
-    yes = (b"1", b"true", b"Y")
+    user, host, *flags, plugin, others = row
+    is_role, locked, expired = (None if flag == b"?" else flag in (b"1", b"true", b"Y") for flag in flags)
     plugins = [*(json.loads(others) if others else ()), decoded(plugin)]
-    return Account(
-        user,
-        host,
-        is_role=is_role in yes,
-        locked=None if locked == b"?" else locked in yes,
-        expired=expired in yes,
-        plugin=" or ".join(name for name in plugins if isinstance(name, str) and name),
-    )
-
-
-def _client_host(host: bytes) -> bytes:
-    # A longer host was cut, and its port with it.
-    return re.sub(rb":\d+\Z", b"", host) if len(host) < _SESSION_HOST_WIDTH else b""
+    names = " or ".join(name for name in plugins if isinstance(name, str) and name)
+    return Account(user, host, bool(is_role), locked, expired, names)
 
 
 def _backquoted(name: str) -> str:
@@ -3214,25 +3187,17 @@ class Store:
             raise DatabaseError(f"{self.path}: nothing collected yet by this version: run conntracker collect first")
         self.db.execute("BEGIN IMMEDIATE")
         imported: list[tuple[bytes, bytes, bytes]] = []
+        script = f"{SCHEMA}PRAGMA user_version = {SCHEMA_VERSION}"
         if version:
-            self._script(_FROM_VERSION_1)
+            script = _FROM_VERSION_1 + re.sub(r"CREATE (TABLE|VIEW)", r"CREATE \1 IF NOT EXISTS", script)
         elif names:
-            blobs = "CAST(name AS BLOB), CAST(host AS BLOB), CAST(last_seen AS BLOB)"
-            imported = self.db.execute(f"SELECT {blobs} FROM Accounts").fetchall()
-            self.db.execute("DROP TABLE Accounts")
-        self._script(re.sub(r"CREATE (TABLE|VIEW)", r"CREATE \1 IF NOT EXISTS", SCHEMA) if version else SCHEMA)
-        self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            blobs = (f"CAST(coalesce({column}, '') AS BLOB)" for column in ("name", "host", "last_seen"))
+            imported = self.db.execute(f"SELECT {', '.join(blobs)} FROM Accounts").fetchall()
+            script = "DROP TABLE Accounts;\n" + script
+        for statement in script.split(";\n"):  # executescript would commit
+            self.db.execute(statement)
         for name, host, text in imported:
-            self._import(name or b"", host or b"", (text or b"").decode("utf-8", "replace"))
-
-    def _script(self, script: str) -> None:
-        """Run the statements of a script; executescript would commit."""
-        statement = ""
-        for line in script.splitlines(keepends=True):
-            statement += line
-            if sqlite3.complete_statement(statement):
-                self.db.execute(statement)
-                statement = ""
+            self._import(name, host, text.decode("utf-8", "replace"))
 
     def _import(self, name: bytes, host: bytes, text: str) -> None:
         """Take over one row of the Go program, whose mysql|localhost is the time up to which it had read."""
@@ -3256,21 +3221,13 @@ class Store:
                 self.db.execute("BEGIN IMMEDIATE")
             return self.db.executemany(sql, rows).rowcount
 
-    def _replace(self, table: str, rows: Iterable[Sequence[Any]], **of: str) -> None:
+    def replace(self, table: str, rows: Iterable[Sequence[Any]], **of: str) -> None:
         """Put rows in the place of those of a table, or of those with a value in a column."""
         rows = list(rows)
         which = "".join(f" WHERE {column} = ?" for column in of)
         self._write(f"DELETE FROM {table}{which}", [tuple(of.values())])
         if rows:
             self._write(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})", rows)
-
-    def _add_time(self, table: str, began: int, ended: int, **said: str) -> None:
-        """Keep a stretch of time and what is said of it; one that goes on grows."""
-        same = "".join(f" AND {column} = ?" for column in said)
-        grow = f"UPDATE OR IGNORE {table} SET ended = max(ended, ?) WHERE ended = ?{same}"
-        if not self._write(grow, [(ended, began, *said.values())]):
-            add = f"INSERT OR IGNORE INTO {table} VALUES (?, ?{', ?' * len(said)})"
-            self._write(add, [(began, ended, *said.values())])
 
     def commit(self) -> None:
         """Make all of it true at once."""
@@ -3299,12 +3256,7 @@ class Store:
 
     def put_files(self, files: Iterable[Known]) -> None:
         """Keep where reading goes on."""
-        self._replace("file", ((f.log, os.fsencode(f.path), *f[2:]) for f in files))
-
-    def add_gaps(self, gaps: Iterable[tuple[int, int, str]]) -> None:
-        """Keep times of which records were lost."""
-        for began, ended, reason in gaps:
-            self._add_time("gap", began, ended, reason=reason)
+        self.replace("file", ((f.log, os.fsencode(f.path), *f[2:]) for f in files))
 
     def load_ledger(self, log: str, ledger: Ledger) -> None:
         """Set a ledger to where the last run left it."""
@@ -3312,11 +3264,11 @@ class Store:
         if not state:
             return
         rows = self.select("SELECT * FROM recent WHERE log = ? ORDER BY rowid", (log,))
-        sessions = self.select("SELECT connection, name, since, changed FROM session WHERE log = ?", (log,))
+        sessions = self.select("SELECT * FROM session WHERE log = ?", (log,))
         ledger.restore(
             json.loads(state[0][0]),
             [(run, _as_row(rest)) for _, run, *rest in rows],
-            {number: Session(name, since, bool(changed)) for number, name, since, changed in sessions},
+            {number: Session(*rest) for _, number, *rest in sessions},
         )
 
     def save_ledger(self, log: str, ledger: Ledger) -> None:
@@ -3325,45 +3277,38 @@ class Store:
             (log, run, r.number, r.kind, r.instant, r.name, r.server, *r.place, r.reason)
             for run, r in ledger.unsettled()
         )
-        self._replace("recent", rows, log=log)
-        sessions = ((log, number, s.name, s.since, int(s.changed)) for number, s in ledger.sessions.open.items())
-        self._replace("session", sessions, log=log)
-        self._replace("counter", [(log, json.dumps(ledger.state()))], log=log)
+        self.replace("recent", rows, log=log)
+        self.replace("session", ((log, number, *one) for number, one in ledger.sessions.open.items()), log=log)
+        self.replace("counter", [(log, json.dumps(ledger.state()))], log=log)
 
     def add_facts(self, facts: Facts, *, settled: bool = True) -> None:
         """Add what a ledger has found."""
         # In the order of the table, where many go much faster.
-        logins = ((*parted(name), facts.first[name], last) for name, last in sorted(facts.last.items()))
-        self.add_evidence("login", logins, settled=settled)
-        for kind, found in itertools.groupby(sorted(facts.others.items()), lambda item: item[0][0]):
-            self.add_evidence(kind, ((*parted(name), *span) for (_, name), span in found), settled=settled)
-        self.add_suspects((*parted(name), int(settled), *suspect) for name, suspect in facts.suspects.items())
+        logins = (("login", *parted(name), facts.first[name], last) for name, last in sorted(facts.last.items()))
+        others = ((kind, *parted(name), *span) for (kind, name), span in sorted(facts.others.items()))
+        self.add_evidence(itertools.chain(logins, others), settled=settled)
+        suspects = ((*parted(name), int(settled), *suspect) for name, suspect in facts.suspects.items())
+        self._write(_ADD_SUSPECT, suspects)
 
-    def add_evidence(self, kind: str, facts: Iterable[tuple[bytes, bytes, int, int]], *, settled: bool = True) -> None:
-        """Add evidence: user, host, first and last instant."""
-        show: Callable[[int], Optional[str]] = self.show if kind == "login" else lambda _: None
+    def add_evidence(self, facts: Iterable[tuple[str, bytes, bytes, int, int]], *, settled: bool = True) -> None:
+        """Add evidence: kind, user, host, first and last instant."""
+
+        def show(kind: str, instant: int) -> Optional[str]:
+            return self.show(instant) if kind == "login" else None
+
         rows = (
-            (kind, user, host, int(settled), first, last, show(last), _odd_text(user), _odd_text(host))
-            for user, host, first, last in facts
+            (kind, user, host, int(settled), first, last, show(kind, last), _odd_text(user), _odd_text(host))
+            for kind, user, host, first, last in facts
         )
         self._write(_ADD_EVIDENCE, rows)
-
-    def add_suspects(self, rows: Iterable[tuple[bytes, bytes, int, int, str, int, str]]) -> None:
-        """Add suspect logins: user, host, settled, instant, file, offset, reason."""
-        self._write(_ADD_SUSPECT, rows)
 
     def refresh_provisional(self) -> None:
         """Tell by the rows of `recent` what is likely to stand, in place of what the last run said."""
         self._write("DELETE FROM evidence WHERE settled = 0")
         self._write("DELETE FROM suspect WHERE settled = 0")
         facts = Facts()
-        for kind, seen, name, path, offset, reason in self.select(
-            "SELECT kind, seen, name, file, \"offset\", reason FROM recent WHERE kind <> 'line'"
-        ):
-            if reason:
-                facts.doubt(name, seen, path, offset, reason)
-            else:
-                facts.add(kind, name, seen)
+        for _, _, *values in self.select("SELECT * FROM recent"):
+            facts.add_row(_as_row(values))
         self.add_facts(facts, settled=False)
         self._write(_FORGET_OLD_SUSPECTS)
 
@@ -3381,9 +3326,10 @@ class Store:
         A change in the very second of an instant may have come before it, or after it.
         """
         unanswered = until + 1 if answered_since is None else answered_since + 1
-        recent = "SELECT user, host, first_seen, min(last_seen, ?) FROM evidence WHERE kind = 'recent change'"
-        self.add_evidence("change user", self.select(f"{recent} AND first_seen < ?", (until, unanswered)))
-        self._write("DELETE FROM evidence WHERE kind = 'recent change' AND last_seen < ?", [(until,)])
+        recent = "FROM evidence WHERE kind = 'recent change'"
+        kept = f"SELECT 'change user', user, host, first_seen, min(last_seen, ?) {recent} AND first_seen < ?"
+        self.add_evidence(self.select(kept, (until, unanswered)))
+        self._write(f"DELETE {recent} AND last_seen < ?", [(until,)])
 
     # What is watched.
 
@@ -3391,13 +3337,21 @@ class Store:
         """Return the heartbeats that are kept, in order."""
         return [Heartbeat(*row) for row in self.select("SELECT * FROM heartbeat ORDER BY at, rowid")]
 
-    def put_heartbeats(self, beats: Iterable["Heartbeat"]) -> None:
-        """Replace the heartbeats."""
-        self._replace("heartbeat", beats)
-
     def add_watched(self, began: int, ended: int, proof: str, detail: str) -> None:
         """Keep a time that is proven to be watched."""
         self._add_time("watched", began, ended, proof=proof, detail=detail)
+
+    def add_gap(self, began: int, ended: int, reason: str) -> None:
+        """Keep a time of which records were lost."""
+        self._add_time("gap", began, ended, reason=reason)
+
+    def _add_time(self, table: str, began: int, ended: int, **said: str) -> None:
+        """Keep a stretch of time and what is said of it; one that goes on grows."""
+        same = "".join(f" AND {column} = ?" for column in said)
+        grow = f"UPDATE OR IGNORE {table} SET ended = max(ended, ?) WHERE ended = ?{same}"
+        if not self._write(grow, [(ended, began, *said.values())]):
+            add = f"INSERT OR IGNORE INTO {table} VALUES (?, ?{', ?' * len(said)})"
+            self._write(add, [(began, ended, *said.values())])
 
     # The server's accounts.
 
@@ -3413,13 +3367,13 @@ class Store:
         for account in inventory.accounts:
             since, locked_since = known.get(account.row, (now, None))
             rows.append((*account[:6], since, now, (locked_since or now) if account.locked else None))
-        self._replace("account", rows)
-        self.add_evidence("open session", ((user, host, now, now) for user, host in inventory.sessions))
+        self.replace("account", rows)
+        self.add_evidence(("open session", user, host, now, now) for user, host in inventory.sessions)
         if inventory.definers is not None:
-            self._replace("definer", ((*row, objects) for row, objects in inventory.definers.items()))
+            self.replace("definer", ((*row, objects) for row, objects in inventory.definers.items()))
             self.set(definers_at=now)
         if inventory.proxies is not None:
-            self._replace("proxy", ((*proxy.account, *proxy.proxied) for proxy in inventory.proxies))
+            self.replace("proxy", ((*proxy.account, *proxy.proxied) for proxy in inventory.proxies))
         if meta.get("skip_name_resolve") not in (None, inventory.settings.get("skip_name_resolve")):
             self.set(skip_name_resolve_since=now)
         own_user, own_host = inventory.own_account or (None, None)
@@ -3430,7 +3384,7 @@ class Store:
             inventory_error="",
             first_inventory=meta.get("first_inventory") or now,
             sessions_complete=int(inventory.sessions_complete),
-            topology=_topology(meta).seen(inventory, now).written(),
+            topology=json.dumps(Topology.read(meta).seen(inventory, now)),
             own_user=own_user,
             own_host=own_host,
         )
@@ -3439,21 +3393,17 @@ class Store:
         """Return the counters of the user statistics, by user name."""
         return dict(self.select("SELECT user, counters FROM statistic"))
 
-    def put_statistics(self, counters: Mapping[bytes, str]) -> None:
-        """Replace them."""
-        self._replace("statistic", counters.items())
-
     def put_accounts_file(self, inventory: Inventory, now: int) -> Inventory:
         """Return a file's accounts with the instant since when each is known; remember those first given now."""
         earlier = json.loads(self.get("accounts_file_known") or "{}")
-        keys = [f"{account.user.hex()}@{account.host.hex()}" for account in inventory.accounts]
-        known = {key: earlier.get(key, now) for key in keys}
+        known: dict[str, int] = {}
+        accounts = []
+        for account in inventory.accounts:
+            key = f"{account.user.hex()}@{account.host.hex()}"
+            known[key] = earlier.get(key, now)
+            accounts.append(account._replace(known_since=known[key]) if account.known_since is None else account)
         self.set(accounts_file_known=json.dumps(known))
         self.commit()
-        accounts = (
-            account if account.known_since is not None else account._replace(known_since=known[key])
-            for account, key in zip(inventory.accounts, keys)
-        )
         return inventory._replace(accounts=tuple(accounts))
 
     # For the verdict.
@@ -3473,13 +3423,8 @@ class Store:
             suspects=tuple(itertools.starmap(Suspect, self.select("SELECT user, host, seen FROM suspect"))),
             gaps=tuple(itertools.starmap(Gap, self.select("SELECT began, ended, reason FROM gap ORDER BY began"))),
             watched=tuple(itertools.starmap(Watched, self.select("SELECT * FROM watched ORDER BY began"))),
-            tracking_since=meta.get("tracking_since"),
-            last_record=meta.get("last_record"),
-            first_heartbeat=meta.get("first_heartbeat"),
             pending=len(self.heartbeats()) > 1,
-            last_run=meta.get("last_run"),
-            last_error=meta.get("last_error") or "",
-            unparsed=meta.get("unparsed") or 0,
+            **_known(meta, "tracking_since last_record first_heartbeat last_run last_error unparsed"),
         )
         if accounts_file is not None:
             source, taken_at, accounts, settings, *_ = accounts_file
@@ -3488,31 +3433,26 @@ class Store:
 
     def _with_inventory(self, knowledge: "Knowledge", meta: Mapping[str, Any]) -> "Knowledge":
         accounts = tuple(
-            Account(user, host, bool(is_role), _flag(locked), _flag(expired), plugin, since, locked_since)
-            for user, host, is_role, locked, expired, plugin, since, _, locked_since in self.select(
-                "SELECT * FROM account"
-            )
+            Account._make((user, host, *(None if f is None else bool(f) for f in flags), plugin, since, locked_since))
+            for user, host, *flags, plugin, since, _, locked_since in self.select("SELECT * FROM account")
         )
-        listed = {account.row: account.known_since or 0 for account in accounts}
         definers = {AccountRow(user, host): objects for user, host, objects in self.select("SELECT * FROM definer")}
-        asked, definers_at = meta.get("inventory_at"), meta.get("definers_at")
-        fresh = bool(definers_at) and (asked or 0) - (definers_at or 0) <= FRESH_SECONDS
+        fresh = meta.get("definers_at") and meta["inventory_at"] - meta["definers_at"] <= FRESH_SECONDS
+        first = meta.get("first_inventory") or 0
         return knowledge._replace(
             source="server" if accounts else "none",
             accounts=accounts,
-            appeared={row: since for row, since in listed.items() if since > (meta.get("first_inventory") or 0)},
+            appeared={one.row: one.known_since for one in accounts if one.known_since and one.known_since > first},
             definers=definers if fresh else None,
-            proxies=tuple(itertools.starmap(proxy_of, self.select("SELECT * FROM proxy"))),
+            proxies=tuple(map(_proxy, self.select("SELECT * FROM proxy"))),
             settings={
                 key: str(value) for key, value in meta.items() if key in SETTINGS or key.startswith("server_audit_")
             },
-            inventory_at=asked,
-            inventory_error=meta.get("inventory_error") or "",
-            heartbeat_error=meta.get("heartbeat_error") or "",
             sessions_complete=bool(meta.get("sessions_complete")),
-            topology=_topology(meta),
+            topology=Topology.read(meta),
             skip_since=meta.get("skip_name_resolve_since") or 0,
             own_account=None if meta.get("own_user") is None else AccountRow(meta["own_user"], meta["own_host"]),
+            **_known(meta, "inventory_at inventory_error heartbeat_error"),
         )
 
     def snapshot(self, path: str) -> None:
@@ -3526,17 +3466,23 @@ class Store:
 
     def put_verdicts(self, report: "Report") -> None:
         """Replace the verdicts that the views Verdicts and Unused show."""
-        self._replace("verdict", (_verdict_row(item, report) for item in report.accounts))
+        rows = []
+        for item in report.accounts:
+            account = (*item.account.row, item.name, item.verdict, item.removable)
+            times = (item.last_seen, item.first_seen, item.account.known_since)
+            why = (", ".join(item.evidence), "; ".join(item.keep_reasons), "; ".join(item.reasons))
+            rows.append((*account, *times, len(item.client_hosts), *why, report.terms.days, report.now))
+        self.replace("verdict", rows)
 
 
-def _topology(meta: Mapping[str, Any]) -> Topology:
-    return Topology.read(meta["topology"]) if "topology" in meta else Topology()
+def _known(meta: Mapping[str, Any], names: str) -> dict[str, Any]:
+    """Return those of some single facts that are known."""
+    return {name: meta[name] for name in names.split() if meta.get(name) is not None}
 
 
 def parted(name: bytes) -> tuple[bytes, bytes]:
     """Return user and host of a b"user,host"."""
-    user, _, host = name.rpartition(b",")
-    return user, host
+    return name.rpartition(b",")[::2]
 
 
 def _as_row(values: Sequence[Any]) -> Row:
@@ -3547,43 +3493,18 @@ def _as_row(values: Sequence[Any]) -> Row:
 
 
 def _odd_text(name: bytes) -> Optional[str]:
-    r"""Return how a name is shown that is not UTF-8, else None."""
-    try:
-        name.decode("utf-8")
-    except UnicodeDecodeError:
-        return decoded(name)
-    return None
-
-
-def _flag(value: Optional[int]) -> Optional[bool]:
-    return None if value is None else bool(value)
+    """Return how a name is shown that is not UTF-8, else None."""
+    text = decoded(name)
+    return None if text.encode() == name else text
 
 
 def _read_instant(text: str, form: TimeFormat, zone: Optional[tzinfo]) -> int:
     """Read a time as the Go program wrote it; 0 if it cannot be read."""
     for known in (form, *map(TimeFormat, ("%Y-%m-%d %H:%M:%S%:z", "%Y-%m-%dT%H:%M:%S%?f%z"))):
         instant = known.read(text, zone, 1970)
-        if instant is not None:
+        if instant is not None and 0 < instant < LAST_INSTANT:  # Go's zero time is the year 1
             return instant
     return 0
-
-
-def _verdict_row(item: "AccountVerdict", report: "Report") -> tuple[Any, ...]:
-    return (
-        *item.account.row,
-        item.name,
-        item.verdict,
-        item.removable,
-        item.last_seen,
-        item.first_seen,
-        item.account.known_since,
-        len(item.client_hosts),
-        ", ".join(item.evidence),
-        "; ".join(item.keep_reasons),
-        "; ".join(item.reasons),
-        report.terms.days,
-        report.now,
-    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -3621,13 +3542,6 @@ class Heartbeat(NamedTuple):
 def _same_start(boot: int, other: int) -> bool:
     """Return whether two instants tell of the same start of the server."""
     return abs(boot - other) <= BOOT_SLACK
-
-
-class Pass:
-    """What a run reads of one log: its files, and the ledger that they are held against."""
-
-    def __init__(self, log: str, files: list[LogFile], ledger: Ledger) -> None:
-        self.log, self.files, self.ledger = log, files, ledger
 
 
 def collect(config: Config, say: Say) -> int:
@@ -3692,12 +3606,9 @@ class Collector:
         else:
             found = find_files(config.audit_log_path, config.audit_log_name, self.say)
             todo = plan(*found, store.files(), clock)
-        passes = [Pass(log, files, self._ledger(log, clock)) for log, files in by_log(todo.files).items()]
-        for one in passes:
-            store.load_ledger(one.log, one.ledger)
-            self._read(one)
+        ledgers = {log: self._read(log, files, clock) for log, files in by_log(todo.files).items()}
         self.progress.close()
-        problems = self._finish(todo, passes)
+        problems = self._finish(todo, ledgers)
         store.commit()
         for problem in problems:
             self.say("ERROR", problem)
@@ -3731,30 +3642,32 @@ class Collector:
 
     # Reading.
 
-    def _read(self, one: Pass) -> None:
-        """Read what is new of a log; files put back that are older than what was read have a ledger of their own."""
-        old = [file for file in one.files if file.put_back]
-        new = [file for file in one.files if file.is_new and not file.put_back]
-        fresh = self._ledger(one.log, one.ledger.clock)
+    def _read(self, log: str, files: list[LogFile], clock: Clock) -> Ledger:
+        """Read what is new of a log into its ledger; older files that were put back have one of their own."""
+        old = [file for file in files if file.put_back]
+        new = [file for file in files if file.is_new and not file.put_back]
+        ledger, fresh = self._ledger(log, clock), self._ledger(log, clock)
+        self.store.load_ledger(log, ledger)
         if any(file.live for file in old):
             # The server goes on in a log that begins again: so does the ledger.
-            one.ledger.finish()
-            self._keep_facts(one.ledger)
-            old, new, one.ledger = [], sorted(old + new, key=one.files.index), fresh
+            ledger.finish()
+            self._keep_facts(ledger)
+            new, ledger = [file for file in files if file.is_new], fresh
         elif old:
             self._read_files(fresh, old)
             fresh.finish()
             self._keep_facts(fresh)
         size = sum((file.stored_size - file.start) * (PACKED if file.compressed else 1) for file in new)
         workers = min(self.config.max_workers, len(os.sched_getaffinity(0)))
-        if new and not one.ledger.runs and workers > 1 and size >= PARALLEL_FROM:
-            one.ledger = read_in_parallel(one.ledger, new, workers, self.store.add_facts)
+        if new and not ledger.runs and workers > 1 and size >= PARALLEL_FROM:
+            ledger = read_in_parallel(ledger, new, workers, self.store.add_facts)
         else:
-            self._read_files(one.ledger, new)
+            self._read_files(ledger, new)
         for file in new:
             with contextlib.suppress(OSError):  # it vanished meanwhile
-                self._check_understood(file, one.ledger)
-        self._keep_facts(one.ledger)
+                self._check_understood(file, clock)
+        self._keep_facts(ledger)
+        return ledger
 
     def _read_files(self, ledger: Ledger, files: Iterable[LogFile]) -> None:
         ledger.sink = self.store.add_facts
@@ -3776,74 +3689,64 @@ class Collector:
             why = "a name with a line end, a torn record, or a form of stamp that is not configured"
             self.say("WARN", f"{what}: {why}")
 
-    def _check_understood(self, file: LogFile, ledger: Ledger) -> None:
+    def _check_understood(self, file: LogFile, clock: Clock) -> None:
         """Fail over a file that holds lines of which none is a record."""
         if file.broken or file.start or not file.stored_size or file.path == JOURNAL:
             return
         sample = file.text(0, CHUNK)
         whole = sample.split(b"\n") if len(sample) > LONGEST_RECORD else sample.split(b"\n")[:-1]
         lines = [line for line in whole if line.strip(b"\0\r ")]
-        ledger.clock.set_file(file.modified // 10**9)
-        if lines and not any(is_record(line, ledger.clock) for line in lines):
+        clock.set_file(file.modified // 10**9)
+        if lines and not any(is_record(line, clock) for line in lines):
             begins = f"not one line is understood; it begins with {visible(lines[0][:60])!r}"
             expected = f"expected: stamp ({self.config.time_format_audit.text}),server,user,host,id,..."
             file.broken = f"{begins}; {expected}: check AuditLogPath and TimeFormatAudit"
 
     # Keeping.
 
-    def _finish(self, todo: Plan, passes: list[Pass]) -> list[str]:
+    def _finish(self, todo: Plan, ledgers: Mapping[str, Ledger]) -> list[str]:
         """Store positions and proof beside the facts; return which files were not read or not understood, and why."""
         store, now = self.store, int(time.time())
-        broken = [file for file in todo.files if file.broken and file.broken != VANISHED]
         store.put_files([*todo.kept, *filter(None, map(LogFile.as_known, todo.files))])
-        store.add_gaps(todo.gaps)
-        self._keep_proof(todo, passes, now)
-        for one in passes:
-            if any(file.is_new for file in one.files):
-                store.save_ledger(one.log, one.ledger)
+        self._keep_proof(todo, ledgers, now)
+        for log in by_log(file for file in todo.files if file.is_new):
+            store.save_ledger(log, ledgers[log])
         store.refresh_provisional()
         store.show_again()
-        self._keep_facts_of_run(todo, passes, complete=not todo.unreadable and not broken, now=now)
-        problems = [f"{file.path}: {file.broken}" for file in broken]
-        for gap in todo.gaps:
-            lost = f"gap from {store.show(gap.began)} to {store.show(gap.ended)}: {gap.reason}"
+        problems = [f"{file.path}: {file.broken}" for file in todo.files if file.broken not in ("", VANISHED)]
+        self._keep_facts_of_run(todo, ledgers.values(), problems, now)
+        for began, ended, reason in todo.gaps:
+            lost = f"gap from {store.show(began)} to {store.show(ended)}: {reason}"
             self.say("WARN", f"{lost}: run more often, or keep more rotations")
-        store.set(
-            last_error="; ".join(problems),
-            server_group=self.config.group,
-            replicas_ignored=", ".join(self.config.replicas_ignored),
-        )
         if self.config.inventory:
             store.put_verdicts(assess(store.knowledge(), now, terms_of(self.config)))
         return problems
 
-    def _keep_proof(self, todo: Plan, passes: list[Pass], now: int) -> None:
+    def _keep_proof(self, todo: Plan, ledgers: Mapping[str, Ledger], now: int) -> None:
         """Keep what is watched, and what stands against it until the next heartbeat: this run may have none."""
         store, doubt = self.store, self.store.get("doubt") or ""
-        for one in passes:
-            one.ledger.end_blindness(now)
-            store.add_gaps((*blind, "lines of the log were not understood") for blind in one.ledger.blind)
+        for gap in todo.gaps:
+            store.add_gap(*gap)
+        for ledger in ledgers.values():
+            ledger.end_blindness(now)
+            for began, ended in ledger.blind:
+                store.add_gap(began, ended, "lines of the log were not understood")
         if todo.unreadable or todo.gaps or self.unparsed or any(file.broken for file in todo.files):
             doubt = "not every byte of the log was read and understood"
-        elif any(one.ledger.settings_changed for one in passes):
+        elif any(ledger.settings_changed for ledger in ledgers.values()):
             doubt = doubt or "somebody set a setting of the audit plugin"
         store.set(doubt=doubt)
         if self.inventory:
-            Proof(store, self.inventory, passes, self.say).keep()
+            Proof(store, self.inventory, ledgers, self.say).keep()
 
-    def _keep_facts_of_run(self, todo: Plan, passes: list[Pass], *, complete: bool, now: int) -> None:
+    def _keep_facts_of_run(self, todo: Plan, ledgers: Collection[Ledger], problems: list[str], now: int) -> None:
         """Keep the single facts; None is one that is not known, or stays."""
-        store, ledgers = self.store, [one.ledger for one in passes]
-        known = store.meta()
-        firsts = [
-            known.get("tracking_since"),
-            *(ledger.first for ledger in ledgers),
-            *(file.first for file in todo.files),
-        ]
+        store, known, files = self.store, self.store.meta(), todo.files
+        firsts = [known.get("tracking_since"), *(ledger.first for ledger in ledgers), *(file.first for file in files)]
         lasts = [known.get("last_record"), *(ledger.latest for ledger in ledgers)]
-        written = [known.get("last_processed"), *(file.modified // 10**9 for file in todo.files)]
+        written = [known.get("last_processed"), *(file.modified // 10**9 for file in files)]
         processed = max(filter(None, written), default=None)
-        counted = any(file.is_new for file in todo.files) or known.get("unparsed") is None
+        counted = any(file.is_new for file in files) or known.get("unparsed") is None
         facts = {
             "tracker_version": __version__,
             "tracking_since": min(filter(None, firsts), default=None),
@@ -3851,9 +3754,32 @@ class Collector:
             "last_processed": processed,
             "last_processed_shown": store.show(processed) if processed else None,
             "unparsed": self.unparsed if counted else None,
-            "last_run": now if complete else None,
+            "last_run": None if todo.unreadable or problems else now,
+            "last_error": "; ".join(problems),
+            "server_group": self.config.group,
+            "replicas_ignored": ", ".join(self.config.replicas_ignored),
         }
         store.set(**{key: value for key, value in facts.items() if value is not None})
+
+
+class Progress:
+    """One line on a terminal, from the third second on."""
+
+    def __init__(self) -> None:
+        self._wanted_from = time.monotonic() + (2 if sys.stderr.isatty() else float("inf"))
+        self._shown = False
+
+    def show(self, chunk: Chunk) -> None:
+        """Say where the work is."""
+        if time.monotonic() > self._wanted_from:
+            sys.stderr.write(f"\r\x1b[K{visible_text(chunk.path)}: {chunk.offset(0) / 1e6:.0f} MB ")
+            sys.stderr.flush()
+            self._shown = True
+
+    def close(self) -> None:
+        """Leave an empty line to whatever is said next."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
 
 
 # A compressed log holds about so many times the bytes of its file.
@@ -3868,9 +3794,7 @@ class Stretch(NamedTuple):
     end: int
 
 
-def read_stretch(
-    ledger: Ledger, stretch: Stretch, *, counts: bool = True, progress: "Optional[Progress]" = None
-) -> None:
+def read_stretch(ledger: Ledger, stretch: Stretch, *, counts: bool = True, progress: Optional[Progress] = None) -> None:
     """Read part of a file into a ledger; what cannot be read ends it, and `broken` says why."""
     file = stretch.file
     try:
@@ -3902,17 +3826,16 @@ def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: C
 
     context = multiprocessing.get_context("fork")
     parts = split_work(files, workers)
-    pipes: list[Any] = []
-    processes: list[Any] = []
+    by_path = {file.path: file for file in files}
+    processes: dict[Any, Any] = {}  # by the pipe that each writes to
     for part in range(len(parts)):
         receiver, sender = context.Pipe(duplex=False)
-        processes.append(context.Process(target=_work, args=(ledger, parts, part, sender), daemon=True))
-        processes[-1].start()
+        processes[receiver] = context.Process(target=_work, args=(ledger, parts, part, sender), daemon=True)
+        processes[receiver].start()
         sender.close()
-        pipes.append(receiver)
-    results: dict[int, Any] = {}  # of each part: its ledger, and what became of its files
-    while len(results) < len(parts):
-        for receiver in list[Any](wait(pipes)):
+    ledgers: dict[int, Ledger] = {}
+    while processes:
+        for receiver in list[Any](wait([*processes])):
             try:
                 said = receiver.recv()
             except EOFError:
@@ -3920,20 +3843,16 @@ def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: C
                 raise LogError(what) from None
             if isinstance(said, Facts):
                 sink(said)
-            else:
-                part, one, read = said
-                results[part] = one, read
-                pipes.remove(receiver)
-    for process in processes:  # each holds the lock of the run as well
-        process.join()
-    by_path = {file.path: file for file in files}
-    for _, read in results.values():
-        for path, read_to, broken, last, before in read:
-            file = by_path[path]
-            if read_to >= file.read_to:
-                file.read_to, file.last, file.before = read_to, last, before
-            file.broken = file.broken or broken
-    return _joined([results[part][0] for part in range(len(parts))], ledger.clock)
+                continue
+            part, one, read = said
+            ledgers[part] = one
+            for path, read_to, broken, last, before in read:
+                file = by_path[path]
+                if read_to >= file.read_to:
+                    file.read_to, file.last, file.before = read_to, last, before
+                file.broken = file.broken or broken
+            processes.pop(receiver).join()  # it holds the lock of the run as well
+    return _joined([ledgers[part] for part in range(len(parts))], ledger.clock)
 
 
 def _work(ledger: Ledger, parts: list[list[Stretch]], part: int, sender: Any) -> None:
@@ -3961,26 +3880,18 @@ def _context_of(earlier: list[Stretch]) -> list[Stretch]:
     """Return what to read before a part: the end of those before it, with enough ids to hold its logins against."""
     context: list[Stretch] = []
     found = 0
-    for stretch in itertools.chain.from_iterable(map(_backwards, reversed(earlier))):
-        if found >= 2 * REACH:
-            break
-        context.insert(0, stretch)
-        with contextlib.suppress(Exception):  # reading it says what is wrong with it
-            for _, text in texts_of(*stretch):
-                found += len(_BEGIN.findall(text))
+    for file, start, stop in reversed(earlier):
+        end = stop
+        while end > start and found < 2 * REACH:
+            at = start if file.compressed else max(start, end - 2 * BLOCK)
+            with contextlib.suppress(Exception):  # reading it says what is wrong with it
+                if at > start:
+                    at += file.text(at, end - at).find(b"\n", 0, end - at - 1) + 1
+                for _, text in texts_of(file, at, end):
+                    found += len(_BEGIN.findall(text))
+            context.insert(0, Stretch(file, at, end))
+            end = at
     return context
-
-
-def _backwards(stretch: Stretch) -> Iterator[Stretch]:
-    """Yield the lines of a stretch in pieces, the last ones first; of a compressed file in one."""
-    file, start, end = stretch
-    while end > start:
-        at = start if file.compressed else max(start, end - 2 * BLOCK)
-        if at > start:
-            with contextlib.suppress(OSError):
-                at += file.text(at, end - at).find(b"\n", 0, end - at - 1) + 1
-        yield Stretch(file, at, end)
-        end = at
 
 
 def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
@@ -4007,8 +3918,7 @@ def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
         last.unread = [*ledger.unread, *last.unread][:3]
         last.sources.update(ledger.sources)
         last.switches += ledger.switches
-        firsts = [first for first in (ledger.first, last.first) if first is not None]
-        last.first = min(firsts, default=None)
+    last.first = min((ledger.first for ledger in ledgers if ledger.first is not None), default=None)
     last.sessions, last.clock, last.cutter = known, clock, Cutter(clock, last.ours, last.ident)
     return last
 
@@ -4037,87 +3947,66 @@ def split_work(files: list[LogFile], workers: int) -> list[list[Stretch]]:
     return [part for part in parts if part]
 
 
-class Progress:
-    """One line on a terminal, from the third second on."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._shown = False
-        self._wanted = sys.stderr.isatty()
-
-    def show(self, chunk: Chunk) -> None:
-        """Say where the work is."""
-        if self._wanted and time.monotonic() - self._began > 2:
-            at = chunk.offsets if isinstance(chunk.offsets, int) else chunk.offsets[0]
-            sys.stderr.write(f"\r\x1b[K{visible_text(chunk.path)}: {at / 1e6:.0f} MB ")
-            sys.stderr.flush()
-            self._shown = True
-
-    def close(self) -> None:
-        """Leave an empty line to whatever is said next."""
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-
-
 # What was proven.
 
 
 class Proof:
     """What the heartbeat of a run proves: for which time no login can have been missed."""
 
-    def __init__(self, store: Store, inventory: Inventory, passes: list[Pass], say: Say) -> None:
-        self.store, self.inventory, self.passes, self.say = store, inventory, passes, say
+    def __init__(self, store: Store, inventory: Inventory, ledgers: Mapping[str, Ledger], say: Say) -> None:
+        self.store, self.inventory, self.say = store, inventory, say
         self.now, self.boot = inventory.taken_at, inventory.boot
         self.earlier = store.meta()  # the single facts as the last run left them
+        # The logs in which the record of the heartbeat was found.
+        self.found = {log: ledger for log, ledger in ledgers.items() if ledger.own_row}
 
     def keep(self) -> None:
         """Store the inventory, the heartbeat and what is watched by it."""
         store, inventory, earlier = self.store, self.inventory, self.earlier
         for lack in inventory.missing:
             self.say("WARN", lack)
-        found = next((one for one in self.passes if one.ledger.own_row), None)
-        trouble = self._trouble(found)
+        trouble = self._trouble()
         if trouble:
             self.say("WARN", f"nothing is watched: {trouble}")
-        elif found:
-            store.put_heartbeats(self._add_beat(found))
-            found.ledger.lost.clear()
+        else:
+            log, ledger = next(iter(self.found.items()))
+            store.replace("heartbeat", self._add_beat(log, ledger))
+            ledger.lost.clear()
             store.set(first_heartbeat=earlier.get("first_heartbeat") or self.now, doubt="")
         self._keep_statistics()
         store.put_inventory(inventory, self.now)
         blind = "; ".join(audit_problems(inventory.settings))
         reason = blind or earlier.get("audit_blind")
         if reason:
-            store.add_gaps([(earlier.get("inventory_at") or self.now, self.now, reason)])
+            store.add_gap(earlier.get("inventory_at") or self.now, self.now, reason)
         store.set(heartbeat_error=trouble, origins=json.dumps(dict(inventory.origins)), audit_blind=blind)
 
-    def _trouble(self, found: Optional[Pass]) -> str:
+    def _trouble(self) -> str:
         """Return why the heartbeat proves nothing, or ''."""
-        if found is None or found.ledger.own_row is None:
+        instants = [ledger.own_row[1] for ledger in self.found.values() if ledger.own_row]
+        if not instants:
             log = self.inventory.settings.get("server_audit_current_log") or "another place"
             return (
                 f"the inventory's own login (connection id {self.inventory.own_id}) is not in the log that is read;"
                 f" the server writes to {log}: check AuditLogPath, TimeFormatAudit, and that server_audit_logging is ON"
                 " and server_audit_events has CONNECT"
             )
-        _, instant = found.ledger.own_row
-        off = instant - self.now
+        off = instants[0] - self.now
         if abs(off) > HEARTBEAT_SLACK:
             return f"the stamps of the log are {off / HOUR:+.1f} hours off the server's clock: check TimeLocationAudit"
         return ""
 
-    def _add_beat(self, found: Pass) -> list[Heartbeat]:
+    def _add_beat(self, log: str, ledger: Ledger) -> list[Heartbeat]:
         """Hold the ids between the last heartbeats and this one against the log; return the heartbeats to keep."""
-        ledger = found.ledger
-        mine = [beat for beat in self.store.heartbeats() if beat.log == found.log]
+        mine = [beat for beat in self.store.heartbeats() if beat.log == log]
         same = [] if ledger.restarts else [beat for beat in mine if _same_start(beat.boot, self.boot)]
         same = [beat._replace(lost=beat.lost + ledger.lost[number]) for number, beat in enumerate(same)]
         doubt = self._settings_doubt(mine[-1]) if mine else ""
         if mine and not same and doubt:
-            self.store.add_gaps([(mine[-1].at, self.now, doubt)])
+            self.store.add_gap(mine[-1].at, self.now, doubt)
         elif mine and not same:
             self.store.add_watched(mine[-1].at, self.now, BY_SETTINGS, "the server was started again")
-        beat = Heartbeat(self.inventory.own_id, self.now, self.boot, found.log, ledger.lost[len(same)], doubt)
+        beat = Heartbeat(self.inventory.own_id, self.now, self.boot, log, ledger.lost[len(same)], doubt)
         return self._prove([*same, beat], ledger)
 
     def _prove(self, beats: list[Heartbeat], ledger: Ledger) -> list[Heartbeat]:
@@ -4136,7 +4025,7 @@ class Proof:
                 self.store.add_watched(began.at, ended.at, BY_SETTINGS, f"{unborne} {detail}")
             elif ended.at < self.now - HOUR:
                 reason = f"{unborne} connections left no record that could be read; {ended.settings}"
-                self.store.add_gaps([(began.at, ended.at, reason)])
+                self.store.add_gap(began.at, ended.at, reason)
             else:
                 open_from = place - 1
                 continue
@@ -4164,7 +4053,7 @@ class Proof:
 
     def _short_restarts(self) -> bool:
         """Return whether the log shows the restarts, each so short that no other run of the server fits in between."""
-        restarts = [restart for one in self.passes if one.ledger.own_row for restart in one.ledger.restarts]
+        restarts = [restart for ledger in self.found.values() for restart in ledger.restarts]
         return bool(restarts) and all(
             (min(began, self.boot) if began == restarts[-1][1] else began) - stopped <= SHORT_RESTART
             for stopped, began in restarts
@@ -4177,7 +4066,7 @@ class Proof:
         """
         store, said, earlier = self.store, self.inventory.statistics, self.earlier
         if said is None:
-            store.put_statistics({})
+            store.replace("statistic", ())
             store.set(statistics_at=None)
             store.resolve_changes(self.now, None)
             return
@@ -4186,10 +4075,10 @@ class Proof:
         whole = whole and all(user in said and not _went_back(counters, said[user]) for user, counters in known.items())
         if since is not None:
             moved = [user for user, counters in said.items() if _moved(known.get(user), counters)]
-            store.add_evidence("user statistics", [(user, b"", since, self.now) for user in moved])
+            store.add_evidence([("user statistics", user, b"", since, self.now) for user in moved])
         whole_since = earlier.get("statistics_since") if whole else None
         store.resolve_changes(self.now, whole_since)
-        store.put_statistics(said)
+        store.replace("statistic", said.items())
         store.set(statistics_at=self.now, statistics_boot=self.boot, statistics_since=whole_since or self.now)
 
 

@@ -9,7 +9,6 @@ from site_kit import BEGIN
 from site_kit import LOG_NAME
 from site_kit import Pen
 from site_kit import Site
-from site_kit import record
 from site_kit import peak_memory
 from site_kit import record
 

@@ -47,10 +47,12 @@ def inventory(*accounts: Account, **more: Any) -> v.Inventory:
 
 def test_the_database_keeps_everything_that_the_verdict_rests_on(store: Store) -> None:
     store.set(tracking_since=OLD, last_run=NOW, last_record=NOW, first_heartbeat=OLD + 9, heartbeat_error="why")
-    store.add_evidence("login", [(b"app", b"h", 5, 6)])
-    store.add_evidence("login", [(b"app", b"h", 4, 7)], settled=False)
-    store.add_suspects([(b"app", b"h", 1, 8, "a.log", 0, "odd")])
-    store.add_gaps([(OLD, OLD + 5, "lost")])
+    store.add_evidence([("login", b"app", b"h", 5, 6)])
+    store.add_evidence([("login", b"app", b"h", 4, 7)], settled=False)
+    facts = v.Facts()
+    facts.doubt(b"app,h", 8, "a.log", 0, "odd")
+    store.add_facts(facts)
+    store.add_gap(OLD, OLD + 5, "lost")
     store.add_watched(OLD, OLD + 9, v.BY_IDS, "")
     app = account("app@%", None, locked=True, plugin="ed25519")
     proxy = Proxy(AccountRow(b"app", b"%"), AccountRow(b"b", b"%"))
@@ -98,7 +100,7 @@ def test_watched_times_and_gaps_that_go_on_grow(store: Store) -> None:
         (50, 60, "lost"),
         (50, 60, "lost"),
     ):
-        store.add_gaps([(began, ended, reason)])
+        store.add_gap(began, ended, reason)
     known = store.knowledge()
     assert known.watched == (
         Watched(10, 30, v.BY_IDS),
@@ -148,7 +150,7 @@ def kept(store: Store, at: int, **more: Any) -> list[str]:
     """Keep what an inventory says whose own login is in no log; return what is said."""
     said: list[str] = []
     asked = inventory(account("app@%", None), taken_at=OLD + at, **more)
-    v.Proof(store, asked, [], lambda _, text: said.append(text)).keep()
+    v.Proof(store, asked, {}, lambda _, text: said.append(text)).keep()
     return said
 
 
@@ -214,11 +216,11 @@ def test_user_statistics_without_a_reset_answer_nameless_changes_of_user(store: 
         }
 
     kept(store, 1, settings=on, statistics={b"app": "1 1"})
-    store.add_evidence("recent change", [(b"", b"10.1.1.1", OLD + 2, OLD + 2)])
+    store.add_evidence([("recent change", b"", b"10.1.1.1", OLD + 2, OLD + 2)])
     kept(store, 3, settings=on, statistics={b"app": "1 1"})
     assert changes() == set()
     for at, counters in ((5, {b"app": "0 1"}), (7, None)):  # a reset, and userstat off
-        store.add_evidence("recent change", [(b"", b"10.1.1.%d" % at, OLD + at - 1, OLD + at - 1)])
+        store.add_evidence([("recent change", b"", b"10.1.1.%d" % at, OLD + at - 1, OLD + at - 1)])
         kept(store, at, settings=on, statistics=counters)
         assert changes() == {"change user"}
 

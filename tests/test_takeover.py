@@ -15,6 +15,8 @@ GO_ROWS = [
     ("new", "10.0.0.1", "2030-01-01 00:00:00+01:00"),
     ("quo'te", "h", "2023-02-01 23:00:00+01:00"),
     ("strange", "h", "yesterday"),
+    ("never", "h", "0001-01-01 00:00:00+00:00"),
+    ("last", "h", "9999-12-31 23:59:59-05:00"),
 ]
 
 
@@ -46,6 +48,8 @@ def test_no_row_is_lost_and_none_moved_back(site: Site) -> None:
     assert found["new", "10.0.0.1"] == "2030-01-01 00:00:00+01:00"
     assert found["quo'te", "h"] == "2023-02-01 23:00:00+01:00"
     assert found["strange", "h"] == "yesterday"
+    assert found["never", "h"] == "0001-01-01 00:00:00+00:00"
+    assert found["last", "h"] == "9999-12-31 23:59:59-05:00"
     assert found["mysql", "localhost"] > "2024-10-14 13:22:57+02:00"
     assert len(found) == len(GO_ROWS)
 
