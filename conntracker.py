@@ -1625,7 +1625,8 @@ class Cutter:
             for at in range(len(between) - 1, -1, -1):
                 if len(between[at]) > 1:
                     self._insert_odd(records, at, between[at], simple=True)
-        times = [*filter(None, records.instants)] if records else []
+        times = records.instants if records else []
+        times = [*filter(None, times)] if 0 in times else times
         return None if times and self.clock.repeats(min(times), max(times)) else records
 
     def is_ours(self, line: Line) -> bool:
@@ -1668,15 +1669,14 @@ class Cutter:
 
         Of refused ones, which may be many, only those matter that prove use; but a line end makes two lines of any.
         """
-        fresh = set(names)
-        if any(codes):
-            if b"\n" in b"".join(names):
-                return False
-            fresh = {name for name, code in zip(names, codes) if code is None or code in PASSWORD_WAS_RIGHT}
-        fresh = fresh.difference(self._plain)
+        fresh = set(names).difference(self._plain)
+        if b"\n" in b"".join(fresh):
+            return False
+        if fresh and any(codes) and PASSWORD_WAS_RIGHT.keys().isdisjoint(codes):
+            fresh.intersection_update(itertools.compress(names, map(operator.not_, codes)))
         for name in fresh:
             host = name.rpartition(b",")[2]
-            if b"\n" in name or b"\0" in name or b" " in host:
+            if b"\0" in name or b" " in host:
                 return False
             if without_port(host) != host:
                 self._cleaned[name] = name[: len(name) - len(host)] + without_port(host)
@@ -1982,7 +1982,7 @@ class Ledger:
         self.sink: Optional[Callable[[Facts], None]] = None  # is handed the facts when they are many
         self.is_plain = False  # its records have no head of syslog's: what has one is a piece of a name
         self._alive = 0  # instant of the last line of the first run
-        self._last_ids: deque[int] = deque(maxlen=2 * LAST)  # that lines of the first run have borne
+        self._last_ids: deque[int] = deque(maxlen=LAST)  # that lines of the first run have borne
         self._ended: dict[int, Row] = {}  # ends of sessions that are not settled
 
     def add(self, chunk: Chunk) -> None:
@@ -2074,7 +2074,7 @@ class Ledger:
         if len(numbers) < len(borne) or not chunk.numbers.isdisjoint(numbers) or (borne and not run.join_all(numbers)):
             return False
         run.refused.update(borne[len(ids) :])
-        self._last_ids.extend(records.last_borne(2 * LAST))
+        self._last_ids.extend(records.last_borne(LAST))
         self.sources[run.server, self.cutter.head_ident] += len(borne)
         self.is_plain |= not self.cutter.head_ident
         self._pass(records.instants[0])
