@@ -1,11 +1,16 @@
-"""A database that the Go program made is taken over."""
+"""A database that the Go program made is taken over, and one of the first release."""
 
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
+from site_kit import LOG_NAME
+from site_kit import PROGRAM
+from site_kit import Pen
 from site_kit import Site
 
 GO_ROWS = [
@@ -71,3 +76,22 @@ def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
     assert "SqlitePath" in done.stderr
     names = sqlite3.connect(site.database).execute("SELECT name FROM sqlite_master").fetchall()
     assert names == [("orders",)]
+
+
+def test_a_database_of_the_first_release_keeps_what_is_no_longer_in_the_logs(tmp_path: Path) -> None:
+    site, pen = Site(tmp_path), Pen()
+    with tarfile.open(PROGRAM.parent / "molecule/files/release-1.0.0.tgz") as release:
+        member = release.extractfile("conntracker.py")
+        assert member
+        (tmp_path / "release.py").write_bytes(member.read())
+    command = site.command()
+    command[1] = str(tmp_path / "release.py")
+    for number in range(2):
+        site.write(pen.sessions(30, prefix=b"run%d-" % number))
+        assert subprocess.run(command, check=True, capture_output=True).stderr == b""
+        site.rotate()
+    (site.logs / f"{LOG_NAME}.2").unlink()
+    site.write(pen.sessions(30, prefix=b"new"))
+    site.collect()
+    assert site.logins() == pen.truth
+    assert accounts(site).keys() >= {(user.decode(), host.decode()) for user, host in pen.truth}
