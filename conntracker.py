@@ -1948,28 +1948,367 @@ class Run:
         return closed
 
 
-class Ledger:
-    """The logins of one log, held against its connection ids; what stands goes to `facts`.
+class Ids:
+    """The connection ids of one log, and the rows that they bear; what stands goes to `facts`.
 
-    `ours`: the server hosts and the syslog identifier that are ours, empty if there is but one.  `beats`: the ids of
-    the program's own sessions, in order; `lost` counts, for the ids up to each of them and behind the last, those
-    that no record will bear.  `own` is the last of them, `own_row` its record.
+    `ours`: the server hosts that are ours, empty if there is but one.  `beats`: the ids of the program's own sessions,
+    in order, `own` the last of them; `lost` counts, for the ids up to each of them and behind the last, those that no
+    record will bear.  The first of the `runs` is the one that is alive, the others are candidates.
     """
 
-    def __init__(self, clock: Clock, ours: frozenset[bytes], ident: bytes = b"", own: int = 0) -> None:
-        self.clock, self.ours, self.ident, self.own = clock, ours, ident, own
-        self.cutter = Cutter(clock, ours, ident)
+    def __init__(self, ours: frozenset[bytes], own: int) -> None:
+        self.ours, self.own, self.own_name = ours, own, b""
         self.facts = Facts()
         self.runs: list[Run] = []
-        self.pending: deque[Chunk] = deque()
+        self.pending: deque[Chunk] = deque()  # those that are not settled
         self.sessions = Sessions()
         self.beats: list[int] = []
         self.lost: Counter[int] = Counter()
         self.restarts: list[tuple[int, int]] = []  # last record of a run of the server, first one of the next
-        self.own_name = b""
-        self.own_row: Optional[tuple[bytes, int]] = None
         self.latest = 0  # instant of the last record read
-        self.first: Optional[int] = None  # and of the first one
+        self.is_plain = False  # its records have no head of syslog's: what has one is a piece of a name
+        self._alive = 0  # instant of the last line of the first run
+        self._last_ids: deque[int] = deque(maxlen=LAST)  # that lines of the first run have borne
+        self._ended: dict[int, Row] = {}  # ends of sessions that are not settled
+
+    def _enter(self, row: Row) -> None:
+        """Count the id of a login or a refusal, and keep the row with the run that it joins."""
+        number, depth = row.number, self._find_run(row.number)
+        # The program's own login is sure, whatever the ids say: one below those of the log is of another run.
+        sure = number == self.own and row.kind == "login" and row.name == self.own_name
+        if sure and self.runs and number < self.runs[0].first:
+            depth = None
+        if depth == 0 or (self.runs and self.runs[0].had(number)):
+            self._last_ids.append(number)
+        if depth is None:
+            if not sure and number > LOWEST and any(run.bears(number) for run in self.runs):
+                self._enter_twin(row)
+                return
+            depth = len(self.runs)
+            self.runs.append(Run(number, row.server))
+        else:
+            self.runs[depth].join(number)
+            self._refute(depth)
+        self._join(row, depth)
+        self.runs[depth].lines += CONFIRM if sure else 1
+        self._confirm()
+
+    def _enter_twin(self, row: Row) -> None:
+        """Doubt a row whose id has been borne just now, and the other that bears it."""
+        row.reason = TWICE
+        self._doubt_twin(row.number, len(self.runs))
+        self._keep(row)
+        self._see_alive(row.number, refused=row.kind != "login")
+
+    def _find_run(self, number: int) -> Optional[int]:
+        """Return the place of the oldest run that an id fits; a candidate goes on in short steps."""
+        for depth, run in enumerate(self.runs):
+            if run.fits(number, LEAP if depth else REACH):
+                return depth
+        return None
+
+    def _join(self, row: Row, depth: int) -> None:
+        """Keep a row with the run that its id has joined."""
+        run = self.runs[depth]
+        if row.kind != "login":
+            run.refused.add(row.number)
+        elif row.chunk.counts:
+            (run.sessions if depth else self.sessions.open)[row.number] = Session(row.name, row.instant)
+        if run.counter < run.first + REACH:
+            run.servers[row.server] = run.servers.get(row.server, 0) + 1
+            if row.server != run.server:
+                run.server = max(run.servers, key=run.servers.__getitem__)
+        if depth:
+            run.rows.append(row)
+            return
+        row.chunk.high = max(row.chunk.high, row.number)
+        self._alive = row.instant
+        self._keep(row)
+
+    def _enter_piece(self, chunk: Chunk, number: int) -> None:
+        """Count the id of a piece; it begins and confirms nothing, as a name can hold many."""
+        depth = self._find_run(number)
+        if depth == 0 or (self.runs and self.runs[0].had(number)):
+            self._last_ids.append(number)
+        if depth is None:
+            self._doubt_twin(number, len(self.runs))
+            self._see_alive(number, refused=True, piece=True)
+            return
+        self.runs[depth].join(number)
+        self.runs[depth].refused.add(number)
+        self._refute(depth)
+        if not depth:
+            chunk.numbers.add(number)
+            chunk.high = max(chunk.high, number)
+
+    def _see_end(self, number: int, *, piece: bool) -> bool:
+        """Count the end of a connection; return whether it was a refused one, which shows that its run is alive."""
+        refused = False
+        for depth in reversed(range(len(self.runs))):
+            if self.runs[depth].end_refused(number):
+                refused = True
+                self._refute(depth)
+                break
+        if piece:
+            self._see_alive(number, refused=False, piece=True)
+        elif not refused:
+            for run in reversed(self.runs[1:]):
+                if run.first <= number and run.bears(number):
+                    run.lines += 1
+                    self._confirm()
+                    break
+            if self.runs and self.runs[0].bears(number):
+                self.runs[0].bear_out(number)
+        return refused
+
+    def _see_alive(self, number: int, *, refused: bool, piece: bool = False) -> None:
+        """Refute the candidates if the first run has borne an id just now: it may be of a line that claimed it.
+
+        A piece shows it of any id that the run has had: a forger can push the counter far ahead of his own.
+        """
+        run = self.runs[0] if self.runs else None
+        if run and (run.had(number) if piece else number > LOWEST and run.bears(number)):
+            if refused:
+                run.refused.add(number)
+            self._refute(0)
+
+    def _refute(self, depth: int) -> None:
+        """Doubt all candidates newer than the run at `depth`, which is alive."""
+        if len(self.runs) == depth + 1:
+            return
+        for run in self.runs[depth + 1 :]:
+            for row in run.rows:
+                row.reason = TWICE if self._doubt_twin(row.number, depth) else FAR
+                self.facts.add_row(row)
+        del self.runs[depth + 1 :]
+
+    def _doubt_twin(self, number: int, depth: int) -> bool:
+        """Doubt what else bears this id and is not settled; return whether there is anything."""
+        found = False
+        for chunk in self.pending:
+            if number in chunk.numbers:
+                chunk.doubts[number], found = TWICE, True
+                self.sessions.open.pop(number, None)  # nobody knows whose it is
+        if found and number in self._ended:
+            self._ended.pop(number).reason = TWICE
+        for run in self.runs[1 : depth + 1]:
+            for row in run.rows:
+                if row.number == number:
+                    row.reason, found = TWICE, True
+        return found
+
+    def _confirm(self) -> None:
+        """Let the oldest candidate take the place of the first run, if enough lines say that this has ended."""
+        while sum(run.lines for run in self.runs[1:]) >= CONFIRM:
+            ended, heir = self.runs[:2]
+            for chunk in self.pending:
+                self._doubt_before_end(chunk, heir.first)
+                self._deliver(chunk)
+            self._lose(ended.missing)
+            if heir.first > ended.counter:
+                self.lost[bisect.bisect_left(self.beats, heir.first)] += heir.first - ended.counter - 1
+            else:
+                began = min(row.instant for run in self.runs[1:] for row in run.rows)
+                self.restarts.append((self._alive, began))
+                self.sessions.restart(began)
+            self._keep_rows(heir.rows)
+            self.sessions.open.update(heir.sessions)
+            self._last_ids.clear()
+            self._last_ids.extend(row.number for row in heir.rows)
+            self._alive = max(row.instant for row in heir.rows)
+            heir.rows, heir.sessions = [], {}
+            del self.runs[0]
+
+    def _doubt_before_end(self, chunk: Chunk, begin: int) -> None:
+        """Doubt what a chunk of the first run holds that nothing has borne out before another run began with an id.
+
+        These are ids behind a long step, all of a run of a few lines, and those that the other run is about to bear, if
+        it begins in the middle: they may have been claimed.
+        """
+        run = self.runs[0]
+        low = run.leap if run.since_leap < CONFIRM else sys.maxsize
+        low = 0 if run.first > LOWEST and run.lines < CONFIRM else low
+        claimed = range(begin, begin + REACH) if LOWEST < begin <= run.counter else ()
+        chunk.doubts.update({number: FAR for number in chunk.ids if number >= low or number in claimed})
+        for row in chunk.rows:
+            row.reason = row.reason or (FAR if row.number >= low or row.number in claimed else "")
+
+    def _keep(self, row: Row) -> None:
+        """Keep a row of the first run until it is settled."""
+        row.chunk.numbers.add(row.number)
+        if row.kind != "line":
+            row.chunk.rows.append(row)
+
+    def _keep_rows(self, rows: Sequence[Row]) -> None:
+        """Keep rows of the first run whose own chunks may have been settled."""
+        chunk = Chunk(rows[-1].chunk.path, b"\n", [], counts=rows[-1].chunk.counts)
+        chunk.rows = [row for row in rows if row.kind != "line"]
+        chunk.numbers = {row.number for row in rows}
+        chunk.high, chunk.until = max(chunk.numbers), max(row.instant for row in rows)
+        self.pending.append(chunk)
+
+    def _settle(self) -> None:
+        """Settle the chunks that the counter is far past."""
+        if not self.runs:
+            return
+        self._lose(self.runs[0].close())
+        self.sessions.forget()
+        # Only ids that were borne count: a forger can push the counter, but not bear out what it passed.
+        counter, low = self.runs[0].counter - len(self.runs[0].missing), min(self._last_ids, default=0)
+        while self.pending and self.pending[0].high + REACH < counter:
+            # No stamp of the future is believed for long, nor ids that only a forger may have borne.
+            passed = self.pending[0].high + REACH < low and self.pending[0].until + SLOW < self.latest
+            if not passed and self.pending[0].high + KEPT >= counter:
+                break
+            self._deliver(self.pending.popleft())
+
+    def _lose(self, numbers: Iterable[int]) -> None:
+        """Count ids that no readable record will bear."""
+        for number in numbers:
+            self.lost[bisect.bisect_left(self.beats, number)] += 1
+
+    def _deliver(self, chunk: Chunk) -> None:
+        """Hand on what a chunk holds: it is settled."""
+        if not chunk.counts:
+            names, instants = [], []
+        elif chunk.doubts.keys().isdisjoint(chunk.ids):
+            names, instants = chunk.names, chunk.instants
+        else:
+            sure = [number not in chunk.doubts for number in chunk.ids]
+            names, instants = [*itertools.compress(chunk.names, sure)], [*itertools.compress(chunk.instants, sure)]
+            for row in chunk.logins():
+                if row.reason:
+                    self.facts.add_row(row)
+        self.facts.add_logins(names, instants)
+        for row in self._rows_of(chunk):
+            self.facts.add_row(row)
+            self._ended.pop(row.number, None)
+        chunk.names, chunk.instants, chunk.ids, chunk.rows, chunk.numbers = [], [], [], [], set()
+        chunk.doubts, chunk.high = {}, 0
+
+    def _rows_of(self, chunk: Chunk) -> Iterator[Row]:
+        server = self.runs[0].server if self.runs else b""
+        for row in chunk.rows:
+            row.reason = row.reason or chunk.doubts.get(row.number, "")
+            self._doubt_stranger(row, server)
+            yield row
+
+    def _doubt_stranger(self, row: Row, server: bytes) -> None:
+        """Doubt a row that names another server host than its run."""
+        if row.server not in (server, *self.ours):
+            row.reason = row.reason or STRANGER
+
+    def finish(self) -> None:
+        """Settle all that is left: nothing follows."""
+        for chunk in self.pending:
+            self._deliver(chunk)
+        self.pending.clear()
+        for run in self.runs[1:]:
+            for row in run.rows:
+                row.reason = row.reason or FAR
+                self.facts.add_row(row)
+
+    def doubt_last(self, path: str) -> None:
+        """Doubt the last logins before a file's damage: nobody knows what followed, and one name can hold three."""
+        for chunk in [chunk for chunk in self.pending if chunk.path == path][-1:]:
+            chunk.doubts.update(dict.fromkeys(chunk.ids[-3:], DAMAGED))
+            for row in chunk.rows[-3:]:
+                row.reason = row.reason or DAMAGED
+
+    def covers(self, low: int, high: int) -> bool:
+        """Return whether these ids are of the present run of the server, as far as it was read."""
+        return bool(self.runs) and self.runs[0].first <= low < high <= self.runs[0].counter
+
+    def has_unsettled(self) -> bool:
+        """Return whether anything that counts is not settled."""
+        chunks = (row.chunk for run in self.runs[1:] for row in run.rows)
+        return any(chunk.counts for chunk in itertools.chain(self.pending, chunks))
+
+    def unsettled(self) -> Iterator[tuple[int, Row]]:
+        """Yield the rows that are not settled, behind the place of their run, with the reason for doubt so far."""
+        run = self.runs[0] if self.runs else None
+        undecided = {row.number for candidate in self.runs[1:] for row in candidate.rows}
+        for chunk in self.pending:
+            for row in itertools.chain(chunk.logins(), self._rows_of(chunk)):
+                if not row.reason and row.number in undecided:
+                    row.reason = TWICE + SO_FAR
+                if (
+                    run
+                    and not row.reason
+                    and run.since_leap < CONFIRM
+                    and row.number >= run.leap
+                    and row.number > self.own
+                ):
+                    row.reason = FAR + SO_FAR
+                yield 0, row
+        for place, candidate in enumerate(self.runs[1:], 1):
+            for row in candidate.rows:
+                twice = any(row.number in chunk.numbers for chunk in self.pending)
+                row.reason = row.reason or (f"{TWICE}{SO_FAR}" if twice else f"{FAR}{SO_FAR}")
+                yield place, row
+
+    def state(self) -> dict[str, Any]:
+        """Return how far the ids are accounted for, fit for JSON; the rows are `unsettled`."""
+        runs = [
+            {
+                "first": run.first,
+                "counter": run.counter,
+                "missing": sorted(run.missing),
+                "early": sorted(run.early)[-REACH:],
+                "refused": sorted(run.refused)[-REACH:],
+                "server": decoded(run.server),
+                "leap": [run.leap, run.since_leap],
+                "lines": run.lines,
+                "servers": {decoded(server): count for server, count in run.servers.items()},
+            }
+            for run in self.runs
+        ]
+        lost = sorted(self.lost.items())
+        rest = {"latest": self.latest, "alive": self._alive, "lost": lost, "plain": self.is_plain}
+        rest["last_ids"] = list(self._last_ids)
+        return {"runs": runs, **rest}
+
+    def restore(self, state: Mapping[str, Any], rows: Iterable[tuple[int, Row]], sessions: dict[int, Session]) -> None:
+        """Go on from `state`, the rows that were not settled, and the open sessions."""
+        for said in state["runs"]:
+            run = Run(said["first"], said["server"].encode())
+            run.counter, (run.leap, run.since_leap) = said["counter"], said["leap"]
+            run.lines = said.get("lines", CONFIRM)
+            run.servers = {server.encode(): count for server, count in said["servers"].items()}
+            run.missing, run.early, run.refused = (set(said[key]) for key in ("missing", "early", "refused"))
+            self.runs.append(run)
+        self.latest, self.sessions.open = state["latest"], sessions
+        self._alive, self.lost = state["alive"], Counter(dict(state.get("lost", ())))
+        self.is_plain = state.get("plain", False)
+        self._last_ids.extend(state.get("last_ids", ()))
+        of_first = []
+        for place, row in rows:
+            if row.reason.endswith(SO_FAR):
+                row.reason = ""
+            if not place:
+                of_first.append(row)
+                if row.kind == "session end":
+                    self._ended[row.number] = row
+                continue
+            self.runs[place].rows.append(row)
+            if row.kind == "login":
+                self.runs[place].sessions[row.number] = Session(row.name, row.instant)
+        if of_first:
+            self._keep_rows(of_first)
+
+
+class Ledger(Ids):
+    """The logins of one log: its lines are read into columns and rows, and held against its connection ids.
+
+    `ident` is the syslog identifier that is ours; `own_row` the record of the program's own last session.
+    """
+
+    def __init__(self, clock: Clock, ours: frozenset[bytes], ident: bytes = b"", own: int = 0) -> None:
+        super().__init__(ours, own)
+        self.clock, self.ident = clock, ident
+        self.cutter = Cutter(clock, ours, ident)
+        self.own_row: Optional[tuple[bytes, int]] = None
+        self.first: Optional[int] = None  # instant of the first record
         self.sources: Counter[tuple[bytes, bytes]] = Counter()  # server host and syslog identifier
         self.switches = 0
         self.last_source = (b"", b"")
@@ -1980,10 +2319,6 @@ class Ledger:
         self.settings_changed = False
         self.answers = False  # whether the user statistics may still tell who a change of user was to
         self.sink: Optional[Callable[[Facts], None]] = None  # is handed the facts when they are many
-        self.is_plain = False  # its records have no head of syslog's: what has one is a piece of a name
-        self._alive = 0  # instant of the last line of the first run
-        self._last_ids: deque[int] = deque(maxlen=LAST)  # that lines of the first run have borne
-        self._ended: dict[int, Row] = {}  # ends of sessions that are not settled
 
     def add(self, chunk: Chunk) -> None:
         """Add the lines of a chunk, which follow those that were added in the log."""
@@ -1997,36 +2332,10 @@ class Ledger:
             self.sink(self.facts)
             self.facts = Facts()
 
-    def finish(self) -> None:
-        """Settle all that is left: nothing follows."""
-        for chunk in self.pending:
-            self._deliver(chunk)
-        self.pending.clear()
-        for run in self.runs[1:]:
-            for row in run.rows:
-                row.reason = row.reason or FAR
-                self.facts.add_row(row)
-
     @property
     def marks(self) -> Sequence[bytes]:
         """What marks the lines that matter; settings do where there is a heartbeat that they may make doubtful."""
         return (CONNECT_MARK, CHANGE_MARK, *(SETTING_MARKS if self.beats else ()))
-
-    def covers(self, low: int, high: int) -> bool:
-        """Return whether these ids are of the present run of the server, as far as it was read."""
-        return bool(self.runs) and self.runs[0].first <= low < high <= self.runs[0].counter
-
-    def doubt_last(self, path: str) -> None:
-        """Doubt the last logins before a file's damage: nobody knows what followed, and one name can hold three."""
-        for chunk in [chunk for chunk in self.pending if chunk.path == path][-1:]:
-            chunk.doubts.update(dict.fromkeys(chunk.ids[-3:], DAMAGED))
-            for row in chunk.rows[-3:]:
-                row.reason = row.reason or DAMAGED
-
-    def has_unsettled(self) -> bool:
-        """Return whether anything that counts is not settled."""
-        chunks = (row.chunk for run in self.runs[1:] for row in run.rows)
-        return any(chunk.counts for chunk in itertools.chain(self.pending, chunks))
 
     def several_sources(self) -> str:
         """Return why the records are those of several servers, side by side, in words; '' if they are not."""
@@ -2206,8 +2515,7 @@ class Ledger:
     def _add_piece(self, chunk: Chunk, number: int, *, is_end: bool) -> None:
         """Add the rest of a name with a line end, or a torn record: it tells its id."""
         if is_end:
-            self._add_end(chunk, number)
-            self._see_alive(number, refused=False, piece=True)
+            self._see_end(number, piece=True)
         else:
             self._enter_piece(chunk, number)
             self._lose([number])  # nobody knows whose it is
@@ -2251,25 +2559,9 @@ class Ledger:
         run = self.runs[0]
         return number in run.missing or number < run.first or number < run.counter - KEPT
 
-    def _add_end(self, chunk: Chunk, number: int, name: Optional[bytes] = None) -> None:
-        """Add the end of a session; that of a refused connection shows that its run is alive.
-
-        A piece tells no name.
-        """
-        for depth in range(len(self.runs) - 1, -1, -1):
-            if self.runs[depth].end_refused(number):
-                self._refute(depth)
-                return
-        if name is None:
-            return
-        for run in reversed(self.runs[1:]):
-            if run.first <= number and run.bears(number):
-                run.lines += 1
-                self._confirm()
-                break
-        if self.runs and self.runs[0].bears(number):
-            self.runs[0].bear_out(number)
-        if chunk.counts:
+    def _add_end(self, chunk: Chunk, number: int, name: bytes) -> None:
+        """Add the end of a session."""
+        if not self._see_end(number, piece=False) and chunk.counts:
             self._end_session(chunk, number, name, self.latest)
 
     def _end_session(self, chunk: Chunk, number: int, name: bytes, instant: int) -> None:
@@ -2293,287 +2585,6 @@ class Ledger:
             return
         row = self._ended[number] = Row(kind, number, instant, name, self.runs[0].server, chunk)
         chunk.rows.append(row)
-
-    # The rules.
-
-    def _enter(self, row: Row) -> None:
-        """Count the id of a login or a refusal, and keep the row with the run that it joins."""
-        number, depth = row.number, self._find_run(row.number)
-        # The program's own login is sure, whatever the ids say: one below those of the log is of another run.
-        sure = number == self.own and row.kind == "login" and row.name == self.own_name
-        if sure and self.runs and number < self.runs[0].first:
-            depth = None
-        if depth == 0 or (self.runs and self.runs[0].had(number)):
-            self._last_ids.append(number)
-        if depth is None:
-            if not sure and number > LOWEST and any(run.bears(number) for run in self.runs):
-                self._enter_twin(row)
-                return
-            depth = len(self.runs)
-            self.runs.append(Run(number, row.server))
-        else:
-            self.runs[depth].join(number)
-            self._refute(depth)
-        self._join(row, depth)
-        self.runs[depth].lines += CONFIRM if sure else 1
-        self._confirm()
-
-    def _enter_twin(self, row: Row) -> None:
-        """Doubt a row whose id has been borne just now, and the other that bears it."""
-        row.reason = TWICE
-        self._doubt_twin(row.number, len(self.runs))
-        self._keep(row)
-        self._see_alive(row.number, refused=row.kind != "login")
-
-    def _join(self, row: Row, depth: int) -> None:
-        """Keep a row with the run that its id has joined."""
-        run = self.runs[depth]
-        if row.kind != "login":
-            run.refused.add(row.number)
-        elif row.chunk.counts:
-            (run.sessions if depth else self.sessions.open)[row.number] = Session(row.name, row.instant)
-        if run.counter < run.first + REACH:
-            run.servers[row.server] = run.servers.get(row.server, 0) + 1
-            if row.server != run.server:
-                run.server = max(run.servers, key=run.servers.__getitem__)
-        if depth:
-            run.rows.append(row)
-            return
-        row.chunk.high = max(row.chunk.high, row.number)
-        self._alive = row.instant
-        self._keep(row)
-
-    def _find_run(self, number: int) -> Optional[int]:
-        """Return the place of the oldest run that an id fits; a candidate goes on in short steps."""
-        for depth, run in enumerate(self.runs):
-            if run.fits(number, LEAP if depth else REACH):
-                return depth
-        return None
-
-    def _enter_piece(self, chunk: Chunk, number: int) -> None:
-        """Count the id of a piece; it begins and confirms nothing, as a name can hold many."""
-        depth = self._find_run(number)
-        if depth == 0 or (self.runs and self.runs[0].had(number)):
-            self._last_ids.append(number)
-        if depth is None:
-            self._doubt_twin(number, len(self.runs))
-            self._see_alive(number, refused=True, piece=True)
-            return
-        self.runs[depth].join(number)
-        self.runs[depth].refused.add(number)
-        self._refute(depth)
-        if not depth:
-            chunk.numbers.add(number)
-            chunk.high = max(chunk.high, number)
-
-    def _see_alive(self, number: int, *, refused: bool, piece: bool = False) -> None:
-        """Refute the candidates if the first run has borne an id just now: it may be of a line that claimed it.
-
-        A piece shows it of any id that the run has had: a forger can push the counter far ahead of his own.
-        """
-        run = self.runs[0] if self.runs else None
-        if run and (run.had(number) if piece else number > LOWEST and run.bears(number)):
-            if refused:
-                run.refused.add(number)
-            self._refute(0)
-
-    def _keep(self, row: Row) -> None:
-        """Keep a row of the first run until it is settled."""
-        row.chunk.numbers.add(row.number)
-        if row.kind != "line":
-            row.chunk.rows.append(row)
-
-    def _keep_rows(self, rows: Sequence[Row]) -> None:
-        """Keep rows of the first run whose own chunks may have been settled."""
-        chunk = Chunk(rows[-1].chunk.path, b"\n", [], counts=rows[-1].chunk.counts)
-        chunk.rows = [row for row in rows if row.kind != "line"]
-        chunk.numbers = {row.number for row in rows}
-        chunk.high, chunk.until = max(chunk.numbers), max(row.instant for row in rows)
-        self.pending.append(chunk)
-
-    def _refute(self, depth: int) -> None:
-        """Doubt all candidates newer than the run at `depth`, which is alive."""
-        if len(self.runs) == depth + 1:
-            return
-        for run in self.runs[depth + 1 :]:
-            for row in run.rows:
-                row.reason = TWICE if self._doubt_twin(row.number, depth) else FAR
-                self.facts.add_row(row)
-        del self.runs[depth + 1 :]
-
-    def _doubt_twin(self, number: int, depth: int) -> bool:
-        """Doubt what else bears this id and is not settled; return whether there is anything."""
-        found = False
-        for chunk in self.pending:
-            if number in chunk.numbers:
-                chunk.doubts[number], found = TWICE, True
-                self.sessions.open.pop(number, None)  # nobody knows whose it is
-        if found and number in self._ended:
-            self._ended.pop(number).reason = TWICE
-        for run in self.runs[1 : depth + 1]:
-            for row in run.rows:
-                if row.number == number:
-                    row.reason, found = TWICE, True
-        return found
-
-    def _confirm(self) -> None:
-        """Let the oldest candidate take the place of the first run, if enough lines say that this has ended."""
-        while sum(run.lines for run in self.runs[1:]) >= CONFIRM:
-            ended, heir = self.runs[:2]
-            for chunk in self.pending:
-                self._doubt_before_end(chunk, heir.first)
-                self._deliver(chunk)
-            self._lose(ended.missing)
-            if heir.first > ended.counter:
-                self.lost[bisect.bisect_left(self.beats, heir.first)] += heir.first - ended.counter - 1
-            else:
-                began = min(row.instant for run in self.runs[1:] for row in run.rows)
-                self.restarts.append((self._alive, began))
-                self.sessions.restart(began)
-            self._keep_rows(heir.rows)
-            self.sessions.open.update(heir.sessions)
-            self._last_ids.clear()
-            self._last_ids.extend(row.number for row in heir.rows)
-            self._alive = max(row.instant for row in heir.rows)
-            heir.rows, heir.sessions = [], {}
-            del self.runs[0]
-
-    def _doubt_before_end(self, chunk: Chunk, begin: int) -> None:
-        """Doubt what a chunk of the first run holds that nothing has borne out before another run began with an id.
-
-        These are ids behind a long step, all of a run of a few lines, and those that the other run is about to bear, if
-        it begins in the middle: they may have been claimed.
-        """
-        run = self.runs[0]
-        low = run.leap if run.since_leap < CONFIRM else sys.maxsize
-        low = 0 if run.first > LOWEST and run.lines < CONFIRM else low
-        claimed = range(begin, begin + REACH) if LOWEST < begin <= run.counter else ()
-        chunk.doubts.update({number: FAR for number in chunk.ids if number >= low or number in claimed})
-        for row in chunk.rows:
-            row.reason = row.reason or (FAR if row.number >= low or row.number in claimed else "")
-
-    def _lose(self, numbers: Iterable[int]) -> None:
-        """Count ids that no readable record will bear."""
-        for number in numbers:
-            self.lost[bisect.bisect_left(self.beats, number)] += 1
-
-    def _settle(self) -> None:
-        """Settle the chunks that the counter is far past."""
-        if not self.runs:
-            return
-        self._lose(self.runs[0].close())
-        self.sessions.forget()
-        # Only ids that were borne count: a forger can push the counter, but not bear out what it passed.
-        counter, low = self.runs[0].counter - len(self.runs[0].missing), min(self._last_ids, default=0)
-        while self.pending and self.pending[0].high + REACH < counter:
-            # No stamp of the future is believed for long, nor ids that only a forger may have borne.
-            passed = self.pending[0].high + REACH < low and self.pending[0].until + SLOW < self.latest
-            if not passed and self.pending[0].high + KEPT >= counter:
-                break
-            self._deliver(self.pending.popleft())
-
-    def _deliver(self, chunk: Chunk) -> None:
-        """Hand on what a chunk holds: it is settled."""
-        if not chunk.counts:
-            names, instants = [], []
-        elif chunk.doubts.keys().isdisjoint(chunk.ids):
-            names, instants = chunk.names, chunk.instants
-        else:
-            sure = [number not in chunk.doubts for number in chunk.ids]
-            names, instants = [*itertools.compress(chunk.names, sure)], [*itertools.compress(chunk.instants, sure)]
-            for row in chunk.logins():
-                if row.reason:
-                    self.facts.add_row(row)
-        self.facts.add_logins(names, instants)
-        for row in self._rows_of(chunk):
-            self.facts.add_row(row)
-            self._ended.pop(row.number, None)
-        chunk.names, chunk.instants, chunk.ids, chunk.rows, chunk.numbers = [], [], [], [], set()
-        chunk.doubts, chunk.high = {}, 0
-
-    def _rows_of(self, chunk: Chunk) -> Iterator[Row]:
-        server = self.runs[0].server if self.runs else b""
-        for row in chunk.rows:
-            row.reason = row.reason or chunk.doubts.get(row.number, "")
-            self._doubt_stranger(row, server)
-            yield row
-
-    def _doubt_stranger(self, row: Row, server: bytes) -> None:
-        """Doubt a row that names another server host than its run."""
-        if row.server not in (server, *self.ours):
-            row.reason = row.reason or STRANGER
-
-    def unsettled(self) -> Iterator[tuple[int, Row]]:
-        """Yield the rows that are not settled, behind the place of their run, with the reason for doubt so far."""
-        run = self.runs[0] if self.runs else None
-        undecided = {row.number for candidate in self.runs[1:] for row in candidate.rows}
-        for chunk in self.pending:
-            for row in itertools.chain(chunk.logins(), self._rows_of(chunk)):
-                if not row.reason and row.number in undecided:
-                    row.reason = TWICE + SO_FAR
-                if (
-                    run
-                    and not row.reason
-                    and run.since_leap < CONFIRM
-                    and row.number >= run.leap
-                    and row.number > self.own
-                ):
-                    row.reason = FAR + SO_FAR
-                yield 0, row
-        for place, candidate in enumerate(self.runs[1:], 1):
-            for row in candidate.rows:
-                twice = any(row.number in chunk.numbers for chunk in self.pending)
-                row.reason = row.reason or (f"{TWICE}{SO_FAR}" if twice else f"{FAR}{SO_FAR}")
-                yield place, row
-
-    def state(self) -> dict[str, Any]:
-        """Return how far the ids are accounted for, fit for JSON; the rows are `unsettled`."""
-        runs = [
-            {
-                "first": run.first,
-                "counter": run.counter,
-                "missing": sorted(run.missing),
-                "early": sorted(run.early)[-REACH:],
-                "refused": sorted(run.refused)[-REACH:],
-                "server": decoded(run.server),
-                "leap": [run.leap, run.since_leap],
-                "lines": run.lines,
-                "servers": {decoded(server): count for server, count in run.servers.items()},
-            }
-            for run in self.runs
-        ]
-        lost = sorted(self.lost.items())
-        rest = {"latest": self.latest, "alive": self._alive, "lost": lost, "plain": self.is_plain}
-        rest["last_ids"] = list(self._last_ids)
-        return {"runs": runs, **rest}
-
-    def restore(self, state: Mapping[str, Any], rows: Iterable[tuple[int, Row]], sessions: dict[int, Session]) -> None:
-        """Go on from `state`, the rows that were not settled, and the open sessions."""
-        for said in state["runs"]:
-            run = Run(said["first"], said["server"].encode())
-            run.counter, (run.leap, run.since_leap) = said["counter"], said["leap"]
-            run.lines = said.get("lines", CONFIRM)
-            run.servers = {server.encode(): count for server, count in said["servers"].items()}
-            run.missing, run.early, run.refused = (set(said[key]) for key in ("missing", "early", "refused"))
-            self.runs.append(run)
-        self.latest, self.sessions.open = state["latest"], sessions
-        self._alive, self.lost = state["alive"], Counter(dict(state.get("lost", ())))
-        self.is_plain = state.get("plain", False)
-        self._last_ids.extend(state.get("last_ids", ()))
-        of_first = []
-        for place, row in rows:
-            if row.reason.endswith(SO_FAR):
-                row.reason = ""
-            if not place:
-                of_first.append(row)
-                if row.kind == "session end":
-                    self._ended[row.number] = row
-                continue
-            self.runs[place].rows.append(row)
-            if row.kind == "login":
-                self.runs[place].sessions[row.number] = Session(row.name, row.instant)
-        if of_first:
-            self._keep_rows(of_first)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
