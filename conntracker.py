@@ -638,10 +638,11 @@ def _is_set_back(zone: Optional[tzinfo], low: int, high: int) -> bool:
 
 # Every line that tells something about a connection holds one of these.
 CONNECT_MARK, CHANGE_MARK = b"CONNECT,", b",0,CHANGE"
-# And what turns auditing off these, whatever events are logged: the plugin writes the statement as it was typed.
-SETTING_MARKS = (b"server_audit_", b"SERVER_AUDIT_")
-# Rotating loses nothing.
-_SETTING = re.compile(rb"\bset\b.*\bserver_audit_(?!file_rotate_now\b)", re.IGNORECASE | re.DOTALL)
+# Lines that may turn auditing off hold one of these, whatever events are logged: the plugin writes the statement as it
+# was typed.
+SETTING_MARKS = (b"erver_audit_", b"ERVER_AUDIT_", b"erver_Audit_")
+_SET = re.compile(rb"\bset\b", re.IGNORECASE)
+_SETTING = re.compile(rb"\bserver_audit_(?!file_rotate_now\b)", re.IGNORECASE)  # rotating loses nothing
 LOGIN_MARK = b",0,CONNECT,"
 # What bears the id of a login or refusal, unless its names are very odd.
 _BEGIN = re.compile(rb"\n(?:[^,\n]*,){3,5}[1-9][0-9]{0,9},0,(?:FAILED_)?CONNECT,")
@@ -735,7 +736,7 @@ def read_line(line: bytes, clock: Clock) -> Optional[Line]:
     if end:
         match = _OPERATION.match(line, 0, end.start())
     else:
-        match = _NAMING_OPERATION.match(line) if b"`,0" in line[-50:] else None
+        match = _NAMING_OPERATION.match(line) if b"`,0" in line[-50:] and len(line) <= LONGEST_RECORD else None
     if not match:
         return None
     stamp, server, user, ident = _read_head(line[: max(0, match.start("host") - 1)], clock)
@@ -793,9 +794,9 @@ def _server_in(rest: bytes) -> "Optional[re.Match[bytes]]":
 PASSWORD_WAS_RIGHT = {b"%d" % code: f"refused {code}" for code in (1040, 1044, 1102, 1203, 1226, 1862, 4151)}
 
 
-def kind_of(name: bytes, code: bytes) -> str:
+def kind_of(name: bytes, code: Optional[bytes]) -> str:
     """Return the kind of evidence that a refusal is: "line" is none."""
-    return PASSWORD_WAS_RIGHT.get(code, "line") if not name.startswith(b",") else "line"
+    return PASSWORD_WAS_RIGHT.get(code or b"", "line") if not name.startswith(b",") else "line"
 
 
 def read_torn(line: bytes, clock: Clock) -> dict[bytes, int]:
@@ -832,17 +833,12 @@ def is_record(line: bytes, clock: Clock) -> bool:
     return numbers and clock.find(fields[0].strip(b" \0")) is not None
 
 
-def is_plain_query(text: bytes) -> bool:
-    """Return whether a line is the record of a query, and nothing is glued to it."""
-    ends = _QUERY_END.search(text, max(0, len(text) - 100)) is not None
-    return ends and LOGIN_MARK not in text.partition(b",QUERY,")[0]
-
-
 def decoded(name: bytes) -> str:
     r"""Return a name as text: bytes that are not UTF-8 as \xNN, all else as it is."""
     return name.decode("utf-8", "backslashreplace")
 
 
+@functools.lru_cache(64)
 def plain_record(width: int, glue: bytes, *, ports: bool) -> "re.Pattern[bytes]":
     """Return what matches a record with plain names, for a length of stamps and what stands between them and the user.
 
@@ -927,7 +923,7 @@ class LogFile:
         self.compressed = path.endswith(tuple(COMPRESSIONS))
         self.head = self.before = b""
         self.start = self.end = self.read_to = 0
-        self.live = self.unchanged = self.put_back = False
+        self.live = self.unchanged = self.put_back = self.counted = False
         self.known: Optional[Known] = None
         self.first: Optional[int] = None
         self.last: Optional[int] = None
@@ -951,15 +947,17 @@ class LogFile:
                         break
                     data += piece
             except Exception:  # each compression has errors of its own
-                if not data:
+                if not data or not self.compressed:
                     raise
         return data
 
     def as_known(self) -> Optional[Known]:
         """Return what the next run needs to know: what the last one did, where it could not be read."""
-        if self.broken:
+        if self.broken and not self.counted:
             return self.known
         found = Known(**{name: getattr(self, name) for name in Known._fields})
+        if self.broken:  # the ids of what was read are in the ledger: the next run reads it all with one of its own
+            return found._replace(read_to=0, before=b"", modified=0, live=False)
         return found._replace(head=self.head[: self.read_to], live=self.live and self.read_to > 0)
 
 
@@ -1021,14 +1019,15 @@ class _Piped:
     """The output of a program as a stream; it raises OSError where the program fails."""
 
     def __init__(self, command: Sequence[str], source: Optional[_Raw] = None) -> None:
-        # Its errors are few; a pipe that nobody reads would hold no more than these.
-        self.process: Any = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (a pipe that nobody reads would stop the program)
+        self.process: Any = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=self.errors)
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes."""
         data: bytes = self.process.stdout.read(size)
         if not data and self.process.wait():
-            said = visible(self.process.stderr.read(200).strip())
+            self.errors.seek(0)
+            said = visible(self.errors.read(200).strip())
             raise OSError(errno.EIO, said or f"{self.process.args[0]} ended with {self.process.returncode}")
         return data
 
@@ -1036,6 +1035,7 @@ class _Piped:
         """End the program."""
         self.process.kill()
         self.process.communicate()
+        self.errors.close()
 
 
 class _Journal(_Piped):
@@ -1072,6 +1072,7 @@ def journal_plan(identifier: str, known: list[Known]) -> "Plan":
         raise LogError(f"{JOURNAL}: there is no journalctl here: name a file or folder in AuditLogPath")
     file = LogFile(JOURNAL, JOURNAL, os.stat("/"))
     file.head, file.end, file.live, file.compressed = identifier.encode(), sys.maxsize, True, True
+    file.modified = time.time_ns()
     file.known = next((k for k in known if k.path == JOURNAL), None)
     if file.known:
         file.before, file.first = file.known.before, file.known.first
@@ -1491,28 +1492,23 @@ def chunks_of(file: "LogFile", start: int, end: int, marks: Sequence[bytes], *, 
     offsets: list[int] = []
     size = 0
     failure: Optional[Exception] = None
-    texts = texts_of(file, start, end)
-    while True:
-        try:
-            offset, text = next(texts)
-        except StopIteration:
-            break
-        except Exception as error:  # what was read before it counts
-            failure = error
-            break
-        dense = is_dense(text)
-        if dense and not kept:
-            for at, piece in pieces(text, CHUNK):
-                yield Chunk(file.path, piece, offset + at, counts=counts)
-            continue
-        for at in marked_lines(text, marks):
-            line = text[at : text.find(b"\n", at)]
-            kept.append(line)
-            offsets.append(offset + at - 1)  # the text begins with a line end that is not in the file
-            size += len(line)
-        if size > CHUNK or (kept and dense):
-            yield Chunk(file.path, b"\n%b\n" % b"\n".join(kept), offsets, counts=counts)
-            kept, offsets, size = [], [], 0
+    try:
+        for offset, text in texts_of(file, start, end):
+            dense = is_dense(text)
+            if dense and not kept:
+                for at, piece in pieces(text, CHUNK):
+                    yield Chunk(file.path, piece, offset + at, counts=counts)
+                continue
+            for at in marked_lines(text, marks):
+                line = text[at : text.find(b"\n", at)]
+                kept.append(line)
+                offsets.append(offset + at - 1)  # the text begins with a line end that is not in the file
+                size += len(line)
+            if size > CHUNK or (kept and dense):
+                yield Chunk(file.path, b"\n%b\n" % b"\n".join(kept), offsets, counts=counts)
+                kept, offsets, size = [], [], 0
+    except Exception as error:  # what was read before it counts
+        failure = error
     if kept:
         yield Chunk(file.path, b"\n%b\n" % b"\n".join(kept), offsets, counts=counts)
     if failure:
@@ -1602,7 +1598,6 @@ class Cutter:
         self.server = b""
         self.head_ident = b""  # syslog's identifier in the records that the pattern matches
         self._pattern: Optional[re.Pattern[bytes]] = None
-        self._pattern_for: tuple[int, bytes, bool] = (0, b"", False)
         self._plain: set[bytes] = set()
         self._cleaned: dict[bytes, bytes] = {}  # names with a port, as logged
         self._ports = False
@@ -1636,7 +1631,7 @@ class Cutter:
     def _look_at_head(self, text: bytes, server: bytes) -> None:
         """Find how the records of the server begin: as the first one does, or the last one found."""
         if server != self.server:
-            self.server, self._pattern, self._pattern_for = server, None, (0, b"", False)
+            self.server, self._pattern = server, None
         at = max(text.find(CONNECT_MARK), 0)
         first = text[text.rfind(b"\n", 0, at) + 1 : text.find(b"\n", at)]
         line = read_line(first, self.clock)
@@ -1646,9 +1641,7 @@ class Cutter:
             return
         glue = b"".join(first[len(line.stamp) :].partition(server + b",")[:2])
         self.head_ident = line.ident
-        if self._pattern_for != (len(line.stamp), glue, self._ports):
-            self._pattern_for = len(line.stamp), glue, self._ports
-            self._pattern = plain_record(len(line.stamp), glue, ports=self._ports)
+        self._pattern = plain_record(len(line.stamp), glue, ports=self._ports)
 
     def _plain_records(self, parts: list[Any]) -> Optional[Records]:
         stamps, names, numbers, login, code, ends = (parts[group::7] for group in range(1, 7))
@@ -1724,8 +1717,8 @@ class Cutter:
 REACH = 1000
 # An id that is missing may come until the counter is so far past it: a login takes seconds where names resolve slowly.
 KEPT = 10_000
-# Nor before so many lines in a row have borne ids that are as far past it: a forger can claim those to come, but the
-# server writes his own one behind each of his names, which hold a few claims.
+# It is settled only when this many lines in a row have borne ids that are REACH past it: a forger can claim ids to
+# come, but the server writes his own behind each of his names, which hold a few claims.
 LAST = 100
 # So few lines of a chunk are added one by one.
 FEW_LINES = 16
@@ -1751,8 +1744,7 @@ TWICE = "its connection id stands in two records"
 FAR = "its connection id is far from the counter"
 STRANGER = "it names another server host"
 TORN = "it is glued to a torn record, or breaks off"
-# What further records may still change.
-SO_FAR = ", so far"
+SO_FAR = ", so far"  # further records may still change it
 DAMAGED = "its log is damaged behind it"
 UNSEEN = "it is proxied, with no login of its connection beside it"
 
@@ -1825,30 +1817,6 @@ class Session(NamedTuple):
             kind = "session end" if self.since else "earlier session"
             return kind, name.rpartition(b",")[0] + b"," + self.name.rpartition(b",")[2]
         return ("session end", self.name) if instant - self.since > HOUR else None
-
-
-class Sessions:
-    """The open sessions of a log, by connection id: they show use until they end."""
-
-    def __init__(self) -> None:
-        self.open: dict[int, Session] = {}
-        self.unknown_ends: list[tuple[int, bytes, int]] = []  # of those whose login was not read: id, name, instant
-
-    def change(self, number: int, host: bytes) -> bytes:
-        """Note that one has become somebody else, the log does not say who; return the host of its client."""
-        session = self.open.get(number, Session(b"," + host, 0))
-        self.open[number] = session._replace(changed=True)
-        return session.name.rpartition(b",")[2]
-
-    def restart(self, began: int) -> None:
-        """Forget those that began before the server was started again."""
-        self.open = {number: session for number, session in self.open.items() if session.since >= began}
-
-    def forget(self) -> None:
-        """Forget the oldest of too many."""
-        if len(self.open) > MANY_SESSIONS:
-            for number in sorted(self.open)[: -MANY_SESSIONS // 2]:
-                del self.open[number]
 
 
 class Run:
@@ -1961,7 +1929,8 @@ class Ids:
         self.facts = Facts()
         self.runs: list[Run] = []
         self.pending: deque[Chunk] = deque()  # those that are not settled
-        self.sessions = Sessions()
+        self.open: dict[int, Session] = {}  # sessions: they show use until they end
+        self.unknown_ends: list[tuple[int, bytes, int]] = []  # of sessions whose login was not read
         self.beats: list[int] = []
         self.lost: Counter[int] = Counter()
         self.restarts: list[tuple[int, int]] = []  # last record of a run of the server, first one of the next
@@ -2013,7 +1982,7 @@ class Ids:
         if row.kind != "login":
             run.refused.add(row.number)
         elif row.chunk.counts:
-            (run.sessions if depth else self.sessions.open)[row.number] = Session(row.name, row.instant)
+            (run.sessions if depth else self.open)[row.number] = Session(row.name, row.instant)
         if run.counter < run.first + REACH:
             run.servers[row.server] = run.servers.get(row.server, 0) + 1
             if row.server != run.server:
@@ -2088,7 +2057,7 @@ class Ids:
         for chunk in self.pending:
             if number in chunk.numbers:
                 chunk.doubts[number], found = TWICE, True
-                self.sessions.open.pop(number, None)  # nobody knows whose it is
+                self.open.pop(number, None)  # nobody knows whose it is
         if found and number in self._ended:
             self._ended.pop(number).reason = TWICE
         for run in self.runs[1 : depth + 1]:
@@ -2110,9 +2079,9 @@ class Ids:
             else:
                 began = min(row.instant for run in self.runs[1:] for row in run.rows)
                 self.restarts.append((self._alive, began))
-                self.sessions.restart(began)
+                self.open = {number: session for number, session in self.open.items() if session.since >= began}
             self._keep_rows(heir.rows)
-            self.sessions.open.update(heir.sessions)
+            self.open.update(heir.sessions)
             self._last_ids.clear()
             self._last_ids.extend(row.number for row in heir.rows)
             self._alive = max(row.instant for row in heir.rows)
@@ -2152,7 +2121,8 @@ class Ids:
         if not self.runs:
             return
         self._lose(self.runs[0].close())
-        self.sessions.forget()
+        if len(self.open) > MANY_SESSIONS:  # forget the oldest
+            self.open = {number: self.open[number] for number in sorted(self.open)[-MANY_SESSIONS // 2 :]}
         # Only ids that were borne count: a forger can push the counter, but not bear out what it passed.
         counter, low = self.runs[0].counter - len(self.runs[0].missing), min(self._last_ids, default=0)
         while self.pending and self.pending[0].high + REACH < counter:
@@ -2190,13 +2160,9 @@ class Ids:
         server = self.runs[0].server if self.runs else b""
         for row in chunk.rows:
             row.reason = row.reason or chunk.doubts.get(row.number, "")
-            self._doubt_stranger(row, server)
+            if row.server not in (server, *self.ours):
+                row.reason = row.reason or STRANGER
             yield row
-
-    def _doubt_stranger(self, row: Row, server: bytes) -> None:
-        """Doubt a row that names another server host than its run."""
-        if row.server not in (server, *self.ours):
-            row.reason = row.reason or STRANGER
 
     def finish(self) -> None:
         """Settle all that is left: nothing follows."""
@@ -2256,10 +2222,10 @@ class Ids:
                 "missing": sorted(run.missing),
                 "early": sorted(run.early)[-REACH:],
                 "refused": sorted(run.refused)[-REACH:],
-                "server": decoded(run.server),
+                "server": run.server.decode("latin-1"),
                 "leap": [run.leap, run.since_leap],
                 "lines": run.lines,
-                "servers": {decoded(server): count for server, count in run.servers.items()},
+                "servers": {server.decode("latin-1"): count for server, count in run.servers.items()},
             }
             for run in self.runs
         ]
@@ -2271,16 +2237,16 @@ class Ids:
     def restore(self, state: Mapping[str, Any], rows: Iterable[tuple[int, Row]], sessions: dict[int, Session]) -> None:
         """Go on from `state`, the rows that were not settled, and the open sessions."""
         for said in state["runs"]:
-            run = Run(said["first"], said["server"].encode())
+            run = Run(said["first"], said["server"].encode("latin-1"))
             run.counter, (run.leap, run.since_leap) = said["counter"], said["leap"]
-            run.lines = said.get("lines", CONFIRM)
-            run.servers = {server.encode(): count for server, count in said["servers"].items()}
+            run.lines = said["lines"]
+            run.servers = {server.encode("latin-1"): count for server, count in said["servers"].items()}
             run.missing, run.early, run.refused = (set(said[key]) for key in ("missing", "early", "refused"))
             self.runs.append(run)
-        self.latest, self.sessions.open = state["latest"], sessions
-        self._alive, self.lost = state["alive"], Counter(dict(state.get("lost", ())))
-        self.is_plain = state.get("plain", False)
-        self._last_ids.extend(state.get("last_ids", ()))
+        self.latest, self.open = state["latest"], sessions
+        self._alive, self.lost = state["alive"], Counter(dict(state["lost"]))
+        self.is_plain = state["plain"]
+        self._last_ids.extend(state["last_ids"])
         of_first = []
         for place, row in rows:
             if row.reason.endswith(SO_FAR):
@@ -2312,7 +2278,7 @@ class Ledger(Ids):
         self.sources: Counter[tuple[bytes, bytes]] = Counter()  # server host and syslog identifier
         self.switches = 0
         self.last_source = (b"", b"")
-        self.unread: list[tuple[str, int, bytes]] = []  # path, offset and text of the first lines not understood
+        self.unread: Optional[tuple[str, int, bytes]] = None  # path, offset and text of the first line not understood
         self.unread_count = 0
         self.unread_since: Optional[int] = None  # instant of the last record before lines not understood
         self.blind: list[tuple[int, int]] = []  # times of which the lines were not understood
@@ -2328,7 +2294,7 @@ class Ledger(Ids):
         chunk.sort()
         chunk.until = self.latest
         self._settle()
-        if self.sink and len(self.facts.last) + len(self.facts.others) > MANY_NAMES:
+        if self.sink and len(self.facts.last) + len(self.facts.others) + len(self.facts.suspects) > MANY_NAMES:
             self.sink(self.facts)
             self.facts = Facts()
 
@@ -2399,11 +2365,12 @@ class Ledger(Ids):
 
     def _add_refusals(self, chunk: Chunk, records: Records, places: Iterable[int]) -> None:
         """Add those that came only with the right password."""
+        if PASSWORD_WAS_RIGHT.keys().isdisjoint(records.code):
+            return
         for at in places:
-            code, name = records.code[at], records.names[at]
-            if code in PASSWORD_WAS_RIGHT and kind_of(name, code) != "line":
-                row = Row(kind_of(name, code), records.ids[at], records.instants[at], name, chunk.server, chunk)
-                chunk.rows.append(row)
+            name, kind = records.names[at], kind_of(records.names[at], records.code[at])
+            if kind != "line":
+                chunk.rows.append(Row(kind, records.ids[at], records.instants[at], name, chunk.server, chunk))
 
     def _follow_sessions(self, chunk: Chunk, records: Records, ended: Iterable[int]) -> None:
         """Note which sessions are open, and until when those were in use that have ended.
@@ -2411,11 +2378,11 @@ class Ledger(Ids):
         The end that is the next record is soon after the login, except where connections are rare.
         """
         instants, names, ids, logins, _, ends, _ = records
-        for number in self.sessions.open.keys() & chunk.numbers:  # those of an earlier run of the server
-            del self.sessions.open[number]
+        for number in self.open.keys() & chunk.numbers:  # those of an earlier run of the server
+            del self.open[number]
         for at in records.empty(ends):
             if logins[at]:
-                self.sessions.open[ids[at]] = Session(names[at], instants[at])
+                self.open[ids[at]] = Session(names[at], instants[at])
         if self.latest - instants[0] > HOUR:
             for since, name, number, login, end in zip(instants, names, ids, logins, ends):
                 until = self.clock.find(end) if login and end else None
@@ -2495,12 +2462,12 @@ class Ledger(Ids):
         elif operation == b"DISCONNECT":
             self._add_end(chunk, number, line.name)
         elif operation == b"PROXY_CONNECT":
-            session = self.sessions.open.get(number)
+            session = self.open.get(number)
             row = Row("proxied", number, self.latest, line.name, line.server, chunk)
             row.reason = "" if session and abs(self.latest - session.since) <= 2 and len(self.runs) == 1 else UNSEEN
             chunk.rows.append(row)
         elif not line.code and self.may_be_open(number):
-            self._change_user(line, self.latest, counts=chunk.counts)
+            self._change_user(line, counts=chunk.counts)
 
     def _begin(self, row: Row, ident: bytes) -> None:
         """Add a login or a refusal."""
@@ -2523,7 +2490,7 @@ class Ledger(Ids):
     def _add_other(self, chunk: Chunk, text: bytes) -> None:
         """Add a line with a mark that is no record of a connection: a query, or a damaged line."""
         if _QUERY_END.search(text, max(0, len(text) - 100)):
-            self.settings_changed |= _tells_setting(text) and _SETTING.search(text) is not None
+            self.settings_changed |= _tells_setting(text) and bool(_SET.search(text) and _SETTING.search(text))
             inner = _INNER_STAMP.search(text, 1)
             if inner and LOGIN_MARK in text[: inner.start()]:
                 self._add_damaged(chunk, text, text[: inner.start()])
@@ -2541,20 +2508,22 @@ class Ledger(Ids):
         if not torn:
             self.unread_count += 1
             self.unread_since = self.latest if self.unread_since is None else self.unread_since
-            if len(self.unread) < 3:
-                self.unread.append((chunk.path, offset, text[:200]))
+            self.unread = self.unread or (chunk.path, offset, text[:60])
 
-    def _change_user(self, line: Line, instant: int, *, counts: bool) -> None:
+    def _change_user(self, line: Line, *, counts: bool) -> None:
         """Note that a session has become somebody else; the community's plugin does not say who."""
-        host = self.sessions.change(line.number, line.host)
+        session = self.open.get(line.number, Session(b"," + line.host, 0))
+        self.open[line.number] = session._replace(changed=True)
         if counts and line.operation != b"CHANGEUSER":
-            self.facts.add("changed user", line.name, instant)
+            self.facts.add("changed user", line.name, self.latest)
         elif counts and not line.user:
-            self.facts.add("recent change" if self.answers else "change user", b"," + host, instant)
+            self.facts.add(
+                "recent change" if self.answers else "change user", b"," + parted(session.name)[1], self.latest
+            )
 
     def may_be_open(self, number: int) -> bool:
         """Return whether a session with this id may be open: it is known, or its login is not in what was read."""
-        if number in self.sessions.open or not self.runs:
+        if number in self.open or not self.runs:
             return True
         run = self.runs[0]
         return number in run.missing or number < run.first or number < run.counter - KEPT
@@ -2570,11 +2539,11 @@ class Ledger(Ids):
             if number in candidate.sessions and candidate.sessions[number].name == name:
                 del candidate.sessions[number]
                 return
-        if number not in self.sessions.open:
+        if number not in self.open:
             if self.may_be_open(number):
-                self.sessions.unknown_ends.append((number, name, instant))
+                self.unknown_ends.append((number, name, instant))
             return
-        use = self.sessions.open.pop(number).use(name, instant)
+        use = self.open.pop(number).use(name, instant)
         if use:
             self._keep_use(chunk, number, *use, instant)
 
@@ -2641,7 +2610,7 @@ _SERVER_SQL = {
     "statistics": "SELECT 'statistic', HEX(LOWER(USER)), HEX(CONCAT_WS(' ', TOTAL_CONNECTIONS, BUSY_TIME, CPU_TIME,"
     " SELECT_COMMANDS, UPDATE_COMMANDS, OTHER_COMMANDS)) FROM information_schema.USER_STATISTICS",
 }
-# Those without which there is no inventory.
+# May fail: there is an inventory without them, and `missing` names them.
 _OPTIONAL = ("accounts", "accounts without locks", "proxies", "all sessions", "statistics", "origins")
 _COUNT_DEFINERS = "SELECT 'definer', HEX(definer), HEX(CONCAT(COUNT(*))) FROM {} GROUP BY 2"
 # Global privileges count only if granted to the account itself; a role's do not show in USER_PRIVILEGES.
@@ -3209,6 +3178,7 @@ class Store:
             self.db.execute(statement)
         for name, host, text in imported:
             self._import(name, host, text.decode("utf-8", "replace"))
+        self.db.commit()
 
     def _import(self, name: bytes, host: bytes, text: str) -> None:
         """Take over one row of the Go program, whose mysql|localhost is the time up to which it had read."""
@@ -3239,6 +3209,11 @@ class Store:
         self._write(f"DELETE FROM {table}{which}", [tuple(of.values())])
         if rows:
             self._write(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(rows[0]))})", rows)
+
+    def roll_back(self) -> None:
+        """Forget what was not committed."""
+        with self._explained():
+            self.db.rollback()
 
     def commit(self) -> None:
         """Make all of it true at once."""
@@ -3289,7 +3264,7 @@ class Store:
             for run, r in ledger.unsettled()
         )
         self.replace("recent", rows, log=log)
-        self.replace("session", ((log, number, *one) for number, one in ledger.sessions.open.items()), log=log)
+        self.replace("session", ((log, number, *one) for number, one in ledger.open.items()), log=log)
         self.replace("counter", [(log, json.dumps(ledger.state()))], log=log)
 
     def add_facts(self, facts: Facts, *, settled: bool = True) -> None:
@@ -3567,6 +3542,7 @@ def collect(config: Config, say: Say) -> int:
         code = Collector(config, store, say).run()
     except ConntrackerError as error:
         with contextlib.suppress(DatabaseError):
+            store.roll_back()
             store.set(last_error=str(error))
             store.commit()
         raise
@@ -3629,7 +3605,10 @@ class Collector:
         config, store = self.config, self.store
         if not config.inventory:
             return
-        want_definers = int(time.time()) - (store.get("definers_at") or 0) >= DAY
+        now = int(time.time())
+        want_definers = now - (store.get("definers_tried") or 0) >= DAY
+        if want_definers:  # where the scan takes too long, it is not tried in every run
+            store.set(definers_tried=now)
         try:
             self.inventory = ask_server(
                 config.inventory, config.inventory_defaults_file, config.inventory_timeout, want_definers
@@ -3687,16 +3666,16 @@ class Collector:
 
     def _keep_facts(self, ledger: Ledger) -> None:
         """Keep what a ledger has settled, and say what it did not understand."""
-        for _, name, instant in ledger.sessions.unknown_ends:
+        for _, name, instant in ledger.unknown_ends:
             ledger.facts.add("earlier session", name, instant)
         self.store.add_facts(ledger.facts)
         several = ledger.several_sources()
         if several:
             raise LogError(several)
-        if ledger.unread_count:
+        if ledger.unread:
             self.unparsed += ledger.unread_count
-            path, offset, text = ledger.unread[0]
-            what = f"{path}: {ledger.unread_count} lines not understood, at offset {offset}: {visible(text[:60])!r}"
+            path, offset, text = ledger.unread
+            what = f"{path}: {ledger.unread_count} lines not understood, at offset {offset}: {visible(text)!r}"
             why = "a name with a line end, a torn record, or a form of stamp that is not configured"
             self.say("WARN", f"{what}: {why}")
 
@@ -3810,6 +3789,7 @@ def read_stretch(ledger: Ledger, stretch: Stretch, *, counts: bool = True, progr
     file = stretch.file
     try:
         for chunk in _chunks(ledger, stretch, counts=counts):
+            file.counted = True
             ledger.add(chunk)
             if progress:
                 progress.show(chunk)
@@ -3861,7 +3841,7 @@ def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: C
                 file = by_path[path]
                 if read_to >= file.read_to:
                     file.read_to, file.last, file.before = read_to, last, before
-                file.broken = file.broken or broken
+                file.broken, file.counted = file.broken or broken, True
             processes.pop(receiver).join()  # it holds the lock of the run as well
     return _joined([ledgers[part] for part in range(len(parts))], ledger.clock)
 
@@ -3908,16 +3888,17 @@ def _context_of(earlier: list[Stretch]) -> list[Stretch]:
 def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
     """Return the last of some ledgers of stretches in a row, with what the others know of sessions."""
     last = ledgers[-1]
-    known = Sessions()
+    sessions: dict[int, Session] = {}
+    ends: list[tuple[int, bytes, int]] = []
     for part, ledger in enumerate(ledgers):
-        for number, name, instant in ledger.sessions.unknown_ends:
-            session = known.open.pop(number, None)
+        for number, name, instant in ledger.unknown_ends:
+            session = sessions.pop(number, None)
             use = session.use(name, instant) if session else None
             if use:
                 last.facts.add(*use, instant)
             elif not session and all(earlier.may_be_open(number) for earlier in ledgers[:part]):
-                known.unknown_ends.append((number, name, instant))
-        known.open.update(ledger.sessions.open)
+                ends.append((number, name, instant))
+        sessions.update(ledger.open)
     for ledger, after in zip(ledgers, ledgers[1:]):
         ledger.end_blindness(after.latest)
         last.blind += ledger.blind
@@ -3926,11 +3907,11 @@ def _joined(ledgers: list[Ledger], clock: Clock) -> Ledger:
         last.settings_changed |= ledger.settings_changed
         last.is_plain |= ledger.is_plain
         last.unread_count += ledger.unread_count
-        last.unread = [*ledger.unread, *last.unread][:3]
         last.sources.update(ledger.sources)
         last.switches += ledger.switches
+    last.unread = next((ledger.unread for ledger in ledgers if ledger.unread), None)
     last.first = min((ledger.first for ledger in ledgers if ledger.first is not None), default=None)
-    last.sessions, last.clock, last.cutter = known, clock, Cutter(clock, last.ours, last.ident)
+    last.open, last.unknown_ends, last.clock, last.cutter = sessions, ends, clock, Cutter(clock, last.ours, last.ident)
     return last
 
 
@@ -4055,6 +4036,9 @@ class Proof:
             "settings of the audit plugin were set by SQL: " + ", ".join(dict.fromkeys(set_by_sql)): set_by_sql,
             "the server does not tell who set the audit plugin's settings": not all(origins),
             "the audit plugin failed to write records": failed[1] > (0 if restarted else failed[0]),
+            "the records come by syslog or the journal, which may drop some": any(
+                settings.get("server_audit_output_type", "").lower() == "syslog" for settings in (then, now)
+            ),
             "a plugin was uninstalled": uninstalled[1] != ("0" if restarted else uninstalled[0]),
             "auditing is off": list(audit_problems(now)),
             "the server was started again, and it may have run without auditing in between": restarted

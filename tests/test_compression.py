@@ -89,6 +89,26 @@ def test_08_a_compressed_log_that_is_still_being_written(site: Site, pen: Pen) -
     assert site.logins() == pen.truth
 
 
+@pytest.mark.parametrize("hours", [1, 24])
+def test_08_what_is_read_again_is_no_forgery(site: Site, pen: Pen, hours: int) -> None:
+    site.write(pen.sessions(500))
+    site.rotate()
+    whole = gzip.compress((site.logs / f"{LOG_NAME}.1").read_bytes())
+    (site.logs / f"{LOG_NAME}.1").unlink()
+    (site.logs / f"{LOG_NAME}.1.gz").write_bytes(whole[: len(whole) * 9 // 10])
+    pen.instant += hours * 3600
+    site.write(pen.sessions(50, prefix=b"later"))
+    assert site.run().returncode == 1
+    known = site.logins()
+    for number in range(3):
+        site.write(pen.sessions(50, prefix=b"run%d-" % number))
+        assert site.run().returncode == 1
+        logins = site.logins()
+        assert known.items() <= logins.items()
+        assert all(logins[account] == seen for account, seen in pen.truth.items() if not account[0].startswith(b"app"))
+    assert site.gaps() == []
+
+
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 @pytest.mark.parametrize("suffix", ["gz", "xz"])
 def test_08_a_log_is_just_being_compressed(site: Site, suffix: str, quarters: int) -> None:

@@ -108,7 +108,13 @@ def test_the_user_statistics_answer_a_change_of_user_without_a_query(server: Mar
 
 
 @pytest.mark.parametrize(
-    "statement", ["set global server_audit_logging=off", "SET @@GLOBAL.SERVER_AUDIT_LOGGING=0", ""]
+    "statement",
+    [
+        "set global server_audit_logging=off",
+        "SET @@GLOBAL.SERVER_AUDIT_LOGGING=0",
+        "Set Global Server_Audit_Logging=Off",
+        "",
+    ],
 )
 def test_auditing_was_off_before_a_restart_among_many_queries(tmp_path: Path, statement: str) -> None:
     need_server()
@@ -127,5 +133,30 @@ def test_auditing_was_off_before_a_restart_among_many_queries(tmp_path: Path, st
         audited.sql(*queries)
         run(audited, site)
         assert proofs(site) == ([] if statement else [conntracker.BY_SETTINGS])
+    finally:
+        audited.stop()
+
+
+def test_what_came_by_syslog_is_proven_by_ids_alone(tmp_path: Path) -> None:
+    need_server()
+    audited = MariaDBServer()
+    site = Site(tmp_path)
+    client = tmp_path / "client"
+    try:
+        audited.start()
+        file, syslog = b"file".hex().upper(), b"syslog".hex().upper()
+        client.write_text(f'#!/bin/sh\nmariadb "$@" | sed s/\\\\b{file}\\\\b/{syslog}/I\n')
+        client.chmod(0o755)
+        site.config.write_text(
+            f"[default]\nInventory = {client}\nInventoryDefaultsFile = {audited.client_file('root')}\n"
+        )
+        run(audited, site)
+        audited.connect_as("root").close()
+        run(audited, site)
+        assert proofs(site) == [conntracker.BY_IDS]
+        audited.end()
+        audited.start()
+        run(audited, site)
+        assert proofs(site) == [conntracker.BY_IDS]
     finally:
         audited.stop()

@@ -53,7 +53,7 @@ def told(ledger: conntracker.Ledger) -> tuple[list[object], set[bytes], set[byte
             (suspects if row.reason else believed).add(row.name)
         if row.reason.endswith(conntracker.SO_FAR):
             row.reason = ""
-    return [runs, ledger.sessions.open, ledger.lost], believed, suspects
+    return [runs, ledger.open, ledger.lost], believed, suspects
 
 
 @pytest.mark.parametrize("reach", [100, 1000])
