@@ -768,7 +768,7 @@ def _read_head(text: bytes, clock: Clock) -> tuple[Optional[bytes], bytes, bytes
         # The identifier is the word before a colon, else the word behind the host (RFC 5424).
         words = found.string[: found.start()].split()
         marked = [word for word in words if word.endswith(b":")] or words[1:2] or words[:1] or [b""]
-        ident = re.sub(rb"(?:\[[0-9]*\])?:?\Z", b"", marked[0])
+        ident = re.sub(rb"(?:\[[0-9]*\])?:?\Z", b"", marked[0]) or b"-"
         return syslog["stamp"], found["server"], found.string[found.end() :], ident
     return None, b"", text, b""
 
@@ -831,6 +831,12 @@ def is_record(line: bytes, clock: Clock) -> bool:
     fields = line.split(b",", 7)
     numbers = len(fields) == 8 and fields[4].isdigit() and fields[5].isdigit()
     return numbers and clock.find(fields[0].strip(b" \0")) is not None
+
+
+def is_plain_query(text: bytes) -> bool:
+    """Return whether a line is the record of a query, and nothing is glued to it."""
+    ends = _QUERY_END.search(text, max(0, len(text) - 100)) is not None
+    return ends and LOGIN_MARK not in text.partition(b",QUERY,")[0]
 
 
 def decoded(name: bytes) -> str:
@@ -1683,7 +1689,8 @@ class Cutter:
     def _insert_odd(self, records: Records, at: int, text: bytes, *, simple: bool) -> None:
         """Insert the lines that stand before a record; where that is `simple`, those that tell as much as such."""
         for raw in reversed(text.split(b"\n")):
-            if not (CONNECT_MARK in raw or CHANGE_MARK in raw or _tells_setting(raw)):
+            told = (CONNECT_MARK in raw or CHANGE_MARK in raw) and not is_plain_query(raw)
+            if not told and not _tells_setting(raw):
                 continue
             line = read_line(raw, self.clock)
             if simple and line and line.stamp and (line.server, line.ident) == (self.server, self.head_ident):
@@ -1793,7 +1800,8 @@ class Facts:
         if row.kind == "line" or not row.chunk.counts:
             return
         if row.reason:
-            self.doubt(row.name, row.instant, *row.place, row.reason)
+            if row.instant > self.suspects.get(row.name, (0,))[0]:  # to find its place takes time
+                self.doubt(row.name, row.instant, *row.place, row.reason)
         else:
             self.add(row.kind, row.name, row.instant)
 
@@ -1852,8 +1860,8 @@ class Run:
         return self.counter - REACH <= number <= self.counter and number not in self.missing
 
     def had(self, number: int) -> bool:
-        """Return whether a line has borne this id, however long ago."""
-        return max(LOWEST, self.first - 1, self.counter - KEPT) < number <= self.counter and number not in self.missing
+        """Return whether a line has borne this id, however long ago, or may have before the first one that was read."""
+        return max(LOWEST, self.counter - KEPT) < number <= self.counter and number not in self.missing
 
     def join(self, number: int) -> None:
         """Count an id that fits."""
@@ -1900,7 +1908,7 @@ class Run:
 
         A forger may write such ends before the true one, which must still count.
         """
-        if number not in self.refused or number < self.counter - REACH:
+        if number not in self.refused or number < self.counter - KEPT:
             return False
         if number <= LOWEST:  # the next run may begin with this id
             self.refused.discard(number)
@@ -1909,8 +1917,8 @@ class Run:
 
     def close(self) -> set[int]:
         """Forget the missing ids that can no longer come, and return them: they are holes."""
-        if len(self.refused) > 2 * REACH:
-            self.refused = {number for number in self.refused if number >= self.counter - REACH}
+        if len(self.refused) > 2 * KEPT:
+            self.refused = {number for number in self.refused if number >= self.counter - KEPT}
         closed = {number for number in self.missing if number < self.counter - KEPT}
         self.missing -= closed
         return closed
@@ -1950,7 +1958,8 @@ class Ids:
         if depth == 0 or (self.runs and self.runs[0].had(number)):
             self._last_ids.append(number)
         if depth is None:
-            if not sure and number > LOWEST and any(run.bears(number) for run in self.runs):
+            refused = row.kind != "login" and bool(self.runs) and self.runs[0].had(number)
+            if not sure and (refused or (number > LOWEST and any(run.bears(number) for run in self.runs))):
                 self._enter_twin(row)
                 return
             depth = len(self.runs)
@@ -1960,7 +1969,8 @@ class Ids:
             self._refute(depth)
         self._join(row, depth)
         self.runs[depth].lines += CONFIRM if sure else 1
-        self._confirm()
+        if depth:
+            self._confirm()
 
     def _enter_twin(self, row: Row) -> None:
         """Doubt a row whose id has been borne just now, and the other that bears it."""
@@ -2033,10 +2043,10 @@ class Ids:
     def _see_alive(self, number: int, *, refused: bool, piece: bool = False) -> None:
         """Refute the candidates if the first run has borne an id just now: it may be of a line that claimed it.
 
-        A piece shows it of any id that the run has had: a forger can push the counter far ahead of his own.
+        A refusal or a piece shows it of any id that the run has had: a forger can push the counter far ahead of his.
         """
         run = self.runs[0] if self.runs else None
-        if run and (run.had(number) if piece else number > LOWEST and run.bears(number)):
+        if run and (run.had(number) if piece or refused else number > LOWEST and run.bears(number)):
             if refused:
                 run.refused.add(number)
             self._refute(0)
@@ -2221,7 +2231,7 @@ class Ids:
                 "counter": run.counter,
                 "missing": sorted(run.missing),
                 "early": sorted(run.early)[-REACH:],
-                "refused": sorted(run.refused)[-REACH:],
+                "refused": sorted(run.refused)[-KEPT:],
                 "server": run.server.decode("latin-1"),
                 "leap": [run.leap, run.since_leap],
                 "lines": run.lines,

@@ -234,6 +234,10 @@ class Run:
             return number in self.early
         return self.counter - REACH <= number <= self.counter and number not in self.missing
 
+    def had(self, number: int) -> bool:
+        """Tell whether an id was borne, however long ago, or may have been before the first one."""
+        return max(LOWEST, self.counter - KEPT) < number <= self.counter and number not in self.missing
+
     def bear_out(self, number: int) -> None:
         """Take a line as a sign that the last long step of the ids was true, or was not."""
         self.since_leap = self.since_leap + 1 if number >= self.leap else 0
@@ -326,13 +330,15 @@ class Reading:
         """Find the run of a login or a refused one: the oldest that its id fits."""
         number, record = entry.number, entry.record
         fitting = [i for i, run in enumerate(self.runs) if run.fits(number)]
-        again = any(run.bore(number) for run in self.runs)
+        again = number > LOWEST and any(run.bore(number) for run in self.runs)
+        refused = not entry.is_login and bool(self.runs) and self.runs[0].had(number)
         if fitting:
             self.runs[fitting[0]].add(entry)
             self.refute(fitting[0] + 1)
-        elif record is None or (again and number > LOWEST):
+        elif record is None or again or refused:
             entry.reason = TWICE
-            if self.runs and number > LOWEST and self.runs[0].bore(number):  # its line shows that the run is alive
+            # Its line shows that the run is alive.
+            if refused or (entry.is_login and number > LOWEST and self.runs and self.runs[0].bore(number)):
                 if not entry.is_login:
                     self.runs[0].refused.add(number)
                 self.refute(1)
@@ -352,7 +358,7 @@ class Reading:
         number = line.number
         for i in reversed(range(len(self.runs))):
             run = self.runs[i]
-            if number in run.refused and number >= run.counter - REACH:
+            if number in run.refused and number >= run.counter - KEPT:
                 if number <= LOWEST:
                     run.refused.discard(number)
                 run.bear_out(number)

@@ -19,6 +19,7 @@ from site_kit import SERVER
 from site_kit import TIMEOUT
 from site_kit import Pen
 from site_kit import Site
+from site_kit import cut_name
 from site_kit import record
 from site_kit import stamp
 
@@ -467,6 +468,32 @@ def a_restart_behind_a_pushed_counter(pen: Pen) -> bytes:
     return text
 
 
+def pushed_by_whole_lines(pen: Pen) -> bytes:
+    """Push the counter by short steps, claim one's own ids to come and one for somebody else, and come to them."""
+    base = pen.number
+    text = claim(pen, *(base + step for step in (90, 180, 270, 360)))
+    for begin in range(base + 401, base + 2200, 5):
+        text += claim(pen, *range(begin, begin + 5)) if begin != base + 1701 else b""
+        if begin == base + 1701:
+            text += b"".join(pen.forged_once(DEAD, begin))
+    while pen.number < base + 400:
+        text += b"".join(pen.refusal(b"x"))
+    return text
+
+
+def own_ids_long_past(pen: Pen) -> bytes:
+    """Let one's own ids, claimed before and long past, look like those of a server that was started again."""
+    return pushed_by_whole_lines(pen) + b"".join(b"".join(pen.refusal(b"x")) for _ in range(6)) + pen.sessions(2500)
+
+
+def a_restart_in_whole_lines_behind_own_ids_long_past(pen: Pen) -> bytes:
+    """Let ids begin anew in names that end with a whole record of one's own, long past."""
+    text = pushed_by_whole_lines(pen)
+    for number in range(4, 8):
+        text += b"".join(pen.refusal(b"a,h,%d,0,CONNECT,,,0\n%b,,z" % (number, stamp(pen.instant + 1))))
+    return text + pen.sessions(2500)
+
+
 def a_far_id_behind_a_start(pen: Pen) -> bytes:
     """Forge a login when the server has just been started again, as nothing shows yet which run is alive."""
     pen.instant, pen.number = pen.instant + 60, FIRST_ID - 1
@@ -486,6 +513,8 @@ def a_far_id_behind_a_start(pen: Pen) -> bytes:
         a_restart_behind_claimed_refusals,
         ids_claimed_behind_a_forged_one,
         a_restart_behind_a_pushed_counter,
+        own_ids_long_past,
+        a_restart_in_whole_lines_behind_own_ids_long_past,
         a_far_id_behind_a_start,
     ],
     ids=lambda attack: attack.__name__,
@@ -498,6 +527,23 @@ def test_22_attacks_on_the_counter(site: Site, attack: Callable[[Pen], bytes]) -
     assert DEAD not in logins
     assert DEAD in suspects
     assert pen.truth.keys() <= {**logins, **suspects}.keys()
+
+
+def test_22_connections_held_since_before_a_log_begins_make_no_restart_believed(site: Site) -> None:
+    pen = Pen(number=1000)
+    site.write(pen.sessions(30))
+    once = b"x\n" + "\u20ac".encode() * 43 + b",0\n"  # what follows stands in the DISCONNECT only
+    other = b"%b,,,,%%d,0,CONNECT,,,0\n" % stamp(pen.instant)
+    held = (record(pen.instant, DEAD, 4, server=b""), other % 5 + other % 6, other % 7 + other % 8)
+    for number, forged in enumerate(held, 960):
+        name = once + forged + b"z"
+        for operation, shown in ((b"FAILED_CONNECT", cut_name(name)), (b"DISCONNECT", name)):
+            code = 1045 * (operation == b"FAILED_CONNECT")
+            site.write(record(pen.instant, (shown, b"203.0.113.9"), number, operation, code=code))
+    site.write(pen.sessions(1500))
+    site.collect()
+    assert DEAD not in site.logins()
+    assert DEAD in site.suspects()
 
 
 @pytest.mark.parametrize("head", [b"Mar  2 08:00:30 h x: other,z", b"app: 20260302 08:00:30,other,z"])
