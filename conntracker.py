@@ -919,7 +919,7 @@ class LogFile:
     """A file of a log, to be read from `start` to `end`; `first` and `last` are the instants of its records there.
 
     `live`: the server may still write to it.  `put_back`: new, but older than what was read.  `broken` says why it
-    could not be read to its end, `read_to` how far it was.
+    could not be read to its end, `read_to` how far it was, `counted` whether any of it was.
     """
 
     def __init__(self, log: str, path: str, status: os.stat_result) -> None:
@@ -962,9 +962,12 @@ class LogFile:
         if self.broken and not self.counted:
             return self.known
         found = Known(**{name: getattr(self, name) for name in Known._fields})
-        if self.broken:  # the ids of what was read are in the ledger: the next run reads it all with one of its own
-            return found._replace(read_to=0, before=b"", modified=0, live=False)
-        return found._replace(head=self.head[: self.read_to], live=self.live and self.read_to > 0)
+        found = found._replace(head=self.head[: self.read_to], live=self.live and self.read_to > 0)
+        if not self.broken or self.path == JOURNAL:
+            return found
+        if self.compressed or not self.read_to:  # the ids of what was read stand in the ledger: one of its own reads it
+            return found._replace(head=self.head, read_to=0, before=b"", modified=0)
+        return found._replace(modified=0)
 
 
 class _Raw(io.FileIO):
@@ -1059,14 +1062,17 @@ class _Journal(_Piped):
             data = super().read(size)
             lines = (self.rest + data).split(b"\n")
             self.rest = lines.pop()
-            text = b"".join(self._line(json.loads(line)) for line in lines)
+            entries = [json.loads(line) for line in lines]
+            text = b"".join(map(self._line, entries))
+            if entries:
+                self.file.before = entries[-1]["__CURSOR"].encode()
             if text or not data:
                 return text
 
-    def _line(self, entry: Mapping[str, Any]) -> bytes:
+    @staticmethod
+    def _line(entry: Mapping[str, Any]) -> bytes:
         message = entry.get("MESSAGE") or ""
         raw = bytes(message) if isinstance(message, list) else message.encode("utf-8", "surrogateescape")
-        self.file.before = entry["__CURSOR"].encode()
         stamp = utc(int(entry["__REALTIME_TIMESTAMP"]) // 10**6)
         host, ident = entry.get("_HOSTNAME", "localhost"), entry.get("SYSLOG_IDENTIFIER", "")
         return f"{stamp} {host} {ident}: ".encode() + raw.replace(b"\n", b"#012") + b"\n"
@@ -1468,6 +1474,10 @@ def _tells_setting(text: bytes) -> bool:
     return any(mark in text for mark in SETTING_MARKS)
 
 
+def _is_marked(text: bytes) -> bool:
+    return CONNECT_MARK in text or CHANGE_MARK in text or _tells_setting(text)
+
+
 def marked_lines(text: bytes, marks: Iterable[bytes]) -> list[int]:
     r"""Return where the lines of `text` (which begins with b"\n") that hold one of the marks start, in order.
 
@@ -1547,17 +1557,23 @@ def texts_of(file: "LogFile", start: int, end: int) -> Iterator[tuple[int, bytes
                 break
             begin = position - len(rest) + 1
             position += len(data)
-            if not file.compressed:
-                file.before = (file.before + data)[-FINGERPRINT:]
             cut = data.rfind(b"\n") + 1
             if not cut:
                 rest = b"\n" + (rest[1:] + data)[-LONGEST_RECORD:]
                 continue
-            yield begin, rest + data[:cut]
-            rest = b"\n" + data[cut:]
+            text, rest = rest + data[:cut], b"\n" + data[cut:]
+            yield begin, text
+            _note_read(file, text, position - len(rest) + 1)
         if len(rest) > 1:
             yield position - len(rest) + 1, rest + b"\n"
-        file.read_to = position
+            _note_read(file, rest, position)
+
+
+def _note_read(file: "LogFile", text: bytes, read_to: int) -> None:
+    """Note how far a file was read, by the last text: behind it the next run goes on, if more cannot be read now."""
+    file.read_to = read_to
+    if not file.compressed:
+        file.before = (file.before + text[1:])[-FINGERPRINT:]
 
 
 class Records(NamedTuple):
@@ -1622,7 +1638,7 @@ class Cutter:
         records = self._plain_records(parts)
         between = parts[::7]
         rest = b"".join(between)
-        if records and (CONNECT_MARK in rest or CHANGE_MARK in rest or _tells_setting(rest)):
+        if records and _is_marked(rest):
             for at in range(len(between) - 1, -1, -1):
                 if len(between[at]) > 1:
                     self._insert_odd(records, at, between[at], simple=True)
@@ -1689,8 +1705,7 @@ class Cutter:
     def _insert_odd(self, records: Records, at: int, text: bytes, *, simple: bool) -> None:
         """Insert the lines that stand before a record; where that is `simple`, those that tell as much as such."""
         for raw in reversed(text.split(b"\n")):
-            told = (CONNECT_MARK in raw or CHANGE_MARK in raw) and not is_plain_query(raw)
-            if not told and not _tells_setting(raw):
+            if not _is_marked(raw) or (is_plain_query(raw) and not _tells_setting(raw)):
                 continue
             line = read_line(raw, self.clock)
             if simple and line and line.stamp and (line.server, line.ident) == (self.server, self.head_ident):
@@ -1955,11 +1970,10 @@ class Ids:
         sure = number == self.own and row.kind == "login" and row.name == self.own_name
         if sure and self.runs and number < self.runs[0].first:
             depth = None
-        if depth == 0 or (self.runs and self.runs[0].had(number)):
-            self._last_ids.append(number)
+        had = self._note_id(number, depth)
         if depth is None:
-            refused = row.kind != "login" and bool(self.runs) and self.runs[0].had(number)
-            if not sure and (refused or (number > LOWEST and any(run.bears(number) for run in self.runs))):
+            twin = (had and row.kind != "login") or (number > LOWEST and any(run.bears(number) for run in self.runs))
+            if twin and not sure:
                 self._enter_twin(row)
                 return
             depth = len(self.runs)
@@ -1986,6 +2000,13 @@ class Ids:
                 return depth
         return None
 
+    def _note_id(self, number: int, depth: Optional[int]) -> bool:
+        """Note an id that joins the first run, or that this has had; return whether it has had it."""
+        had = bool(self.runs) and self.runs[0].had(number)
+        if depth == 0 or had:
+            self._last_ids.append(number)
+        return had
+
     def _join(self, row: Row, depth: int) -> None:
         """Keep a row with the run that its id has joined."""
         run = self.runs[depth]
@@ -2007,8 +2028,7 @@ class Ids:
     def _enter_piece(self, chunk: Chunk, number: int) -> None:
         """Count the id of a piece; it begins and confirms nothing, as a name can hold many."""
         depth = self._find_run(number)
-        if depth == 0 or (self.runs and self.runs[0].had(number)):
-            self._last_ids.append(number)
+        self._note_id(number, depth)
         if depth is None:
             self._doubt_twin(number, len(self.runs))
             self._see_alive(number, refused=True, piece=True)
@@ -2360,7 +2380,7 @@ class Ledger(Ids):
             return False
         run.refused.update(borne[len(ids) :])
         self._last_ids.extend(records.last_borne(LAST))
-        self.sources[run.server, self.cutter.head_ident] += len(borne)
+        self._note_source((run.server, self.cutter.head_ident), len(borne))
         self.is_plain |= not self.cutter.head_ident
         self._pass(records.instants[0])
         self._pass(records.instants[-1])
@@ -2430,22 +2450,23 @@ class Ledger(Ids):
         """Add a line that is not a record with plain names of the log's server."""
         if line is None:
             self._add_other(chunk, text)
-        elif (
-            line.stamp is None
-            or self._is_strange(line)
-            or (self.is_plain and line.ident and not self.cutter.is_ours(line))
-        ):
+        elif self._is_piece(line):
             if line.operation in (b"CONNECT", b"FAILED_CONNECT", b"DISCONNECT"):
                 self._add_piece(chunk, line.number, is_end=line.operation == b"DISCONNECT")
             if LOGIN_MARK in text:
                 self._add_damaged(chunk, text, text)
-        elif not line.ident or self.cutter.is_ours(line):
+        elif line.stamp and (not line.ident or self.cutter.is_ours(line)):
             self._pass(self.clock.in_order(line.stamp, self.latest))
             self._add_record(chunk, line)
 
-    def _is_strange(self, line: Line) -> bool:
-        """Return whether a record in a file names a server host that is not ours: it is a piece of a name."""
-        return bool(self.ours) and not line.ident and line.server not in self.ours
+    def _is_piece(self, line: Line) -> bool:
+        """Return whether a line is a piece of a name: it has no stamp, or looks like the record of another server.
+
+        In a file of the plugin's own there is none; one that came by syslog may be.
+        """
+        if line.ident:
+            return line.stamp is None or (self.is_plain and not self.cutter.is_ours(line))
+        return line.stamp is None or (bool(self.ours) and line.server not in self.ours)
 
     def end_blindness(self, instant: int) -> None:
         """Note that lines are understood again; a name with a line end here and there is no blindness."""
@@ -2481,13 +2502,17 @@ class Ledger(Ids):
 
     def _begin(self, row: Row, ident: bytes) -> None:
         """Add a login or a refusal."""
-        source = row.server, ident
-        self.sources[source] += 1
-        self.switches += source != self.last_source
-        self.last_source = source
+        self._note_source((row.server, ident), 1)
         self._enter(row)
         if row.number == self.own and row.kind == "login":
             self.own_row = row.name, row.instant
+
+    def _note_source(self, source: tuple[bytes, bytes], records: int) -> None:
+        """Note whose some records in a row are."""
+        if records:
+            self.sources[source] += records
+            self.switches += source != self.last_source
+            self.last_source = source
 
     def _add_piece(self, chunk: Chunk, number: int, *, is_end: bool) -> None:
         """Add the rest of a name with a line end, or a torn record: it tells its id."""
@@ -3617,8 +3642,6 @@ class Collector:
             return
         now = int(time.time())
         want_definers = now - (store.get("definers_tried") or 0) >= DAY
-        if want_definers:  # where the scan takes too long, it is not tried in every run
-            store.set(definers_tried=now)
         try:
             self.inventory = ask_server(
                 config.inventory, config.inventory_defaults_file, config.inventory_timeout, want_definers
@@ -3626,6 +3649,9 @@ class Collector:
         except InventoryError as error:
             store.set(inventory_error=str(error))
             self.say("WARN", f"{error}: accounts without a login are unknown until the server can be asked")
+            return
+        if want_definers:  # where the scan takes too long, it is not tried in every run
+            store.set(definers_tried=now)
 
     def _ledger(self, log: str, clock: Clock) -> Ledger:
         """Return a ledger that knows nothing of a log yet but our own sessions."""
@@ -3853,6 +3879,9 @@ def read_in_parallel(ledger: Ledger, files: list[LogFile], workers: int, sink: C
                     file.read_to, file.last, file.before = read_to, last, before
                 file.broken, file.counted = file.broken or broken, True
             processes.pop(receiver).join()  # it holds the lock of the run as well
+    for file in files:
+        if file.broken:  # others have read behind the damage
+            file.read_to = 0
     return _joined([ledgers[part] for part in range(len(parts))], ledger.clock)
 
 
